@@ -1,0 +1,69 @@
+# `make help` lists what there is. DEPLOYMENT=NAME chooses a file below deployments/; left out, vllmstack chooses.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.ONESHELL:
+.SHELLFLAGS := -euo pipefail -c
+
+VLLMSTACK := .venv/bin/vllmstack
+PYTHON := .venv/bin/python
+BASE := .venv/requirements.txt.installed
+DEV := .venv/requirements-dev.txt.installed
+DEPLOYMENT ?=
+export DEPLOYMENT
+
+.PHONY: help up down status logs plan doctor chat check lint test docker generate lock
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+up: $(BASE) ## start DEPLOYMENT and wait until it answers
+	@$(VLLMSTACK) up $(DEPLOYMENT)
+
+down: $(BASE) ## stop the stack; weights, caches and metrics stay
+	@$(VLLMSTACK) down
+
+status: $(BASE) ## what runs: replicas, GPUs, load, tokens/s
+	@$(VLLMSTACK) status
+
+logs: $(BASE) ## follow all logs
+	@$(VLLMSTACK) logs --follow
+
+plan: $(BASE) ## which replica gets which GPU, and what its memory goes to
+	@$(VLLMSTACK) plan $(DEPLOYMENT)
+
+doctor: $(BASE) ## what this machine lacks
+	@$(VLLMSTACK) doctor $(DEPLOYMENT)
+
+chat: $(BASE) ## talk to the model that runs
+	@$(VLLMSTACK) chat
+
+check: lint ## linters and unit tests: seconds, no Docker
+	$(PYTHON) -m pytest tests/unit -q
+
+lint: $(DEV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/yamllint --strict .
+	.venv/bin/shellcheck scripts/*.sh .ci/run docker/*/*.sh
+	.venv/bin/hadolint docker/*/Dockerfile
+	$(PYTHON) scripts/generate.py --check
+
+test: lint docker ## everything: linters, units, rules, gateway, and the stack on real Compose
+	$(PYTHON) -m pytest tests
+
+docker: $(DEV)
+	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(ensure))'
+
+generate: $(DEV) ## write the schema, the reference pages and the dashboards again
+	$(PYTHON) scripts/generate.py
+
+lock: $(DEV) ## choose new versions for every requirements file
+	PATH=$$PWD/.venv/bin:$$PATH scripts/lock.sh
+
+$(BASE): requirements.txt scripts/bootstrap.sh
+	@scripts/bootstrap.sh requirements.txt
+
+$(DEV): requirements-dev.txt scripts/bootstrap.sh
+	@scripts/bootstrap.sh requirements-dev.txt
+	@cp requirements.txt $(BASE)

@@ -1,0 +1,23 @@
+// What is deployed, from routes.json. A preloaded array has no methods of its own: callers get plain ones.
+
+/** Every model, in the deployment's order. */
+function models() {
+    return Array.from(routes.models);
+}
+
+/** The services that serve a model. */
+function replicas(model) {
+    return Array.from(model.replicas);
+}
+
+/** Every name and alias that clients may use. */
+function names() {
+    return Object.keys(routes.names);
+}
+
+/** The model behind a name or alias, or undefined. */
+function find(name) {
+    return Object.prototype.hasOwnProperty.call(routes.names, name) ? routes.models[routes.names[name]] : undefined;
+}
+
+export default {find, models, names, replicas};

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Makes .venv with exactly the versions of a requirements file and with vllmstack itself. Usage: bootstrap.sh [FILE]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+requirements=${1:-requirements.txt}
+
+python=python3
+for candidate in python3.13 python3.12 python3.11 python3; do
+  if command -v "$candidate" > /dev/null \
+    && "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+    python=$candidate
+    break
+  fi
+done
+
+if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get > /dev/null; then
+    echo "• installing python3 and python3-venv from the distribution's packages" >&2
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv > /dev/null
+    python=python3
+  else
+    echo "vllmstack: Python 3.11 or newer with venv is needed" >&2
+    echo "  hint: sudo apt-get install python3 python3-venv, or your system's equivalent" >&2
+    exit 1
+  fi
+fi
+
+# A virtual environment that was made elsewhere, or by a Python that is gone, does not run.
+.venv/bin/python -c '' 2> /dev/null || { rm -rf .venv && "$python" -m venv .venv; }
+echo "• installing $requirements into .venv" >&2
+install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+"${install[@]}" --require-hashes --requirement "$requirements"
+"${install[@]}" --no-deps --no-build-isolation --editable .
+cp "$requirements" ".venv/$(basename "$requirements").installed"

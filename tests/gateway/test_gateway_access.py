@@ -1,0 +1,280 @@
+"""Keys, limits, TLS, the log, the metrics and hostile input."""
+
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import docker
+import httpx
+import pytest
+from docker.models.networks import Network
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.containers import GatewayContainer, Replica, deployment, eventually
+
+CHAT = "/v1/chat/completions"
+KEYS = "# who may ask\nalice alice-secret-1\nbob\tbob-secret-2\nbroken\n"
+StartGateway = Callable[..., GatewayContainer]
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+@pytest.fixture(scope="module")
+def keyed(
+    engine: docker.DockerClient, network: Network, fleet: dict[str, Replica], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[GatewayContainer]:
+    secrets = {"api_keys": KEYS}
+    gateway = GatewayContainer(
+        engine, network, tmp_path_factory.mktemp("keyed"), deployment(api_keys_file="keys"), secrets
+    )
+    try:
+        yield gateway.start()
+    finally:
+        gateway.container.remove(force=True)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{}, bearer("wrong-secret-0"), {"Authorization": "Bearer"}, bearer("alice-secret-1x"), bearer("alice"), bearer("#"), bearer("broken"),
+     {"Authorization": "Basic alice-secret-1"}, {"X-Api-Key": "alice-secret-1"}],
+)  # fmt: skip
+def test_nobody_without_a_known_key_passes(keyed: GatewayContainer, headers: dict[str, str]) -> None:
+    with keyed.client(headers=headers) as client:
+        replies = [
+            client.post(CHAT, json={"model": "smoke"}),
+            client.get("/v1/models"),
+            client.get("/v1/models/smoke"),
+            client.post("/generate", json={"model": "smoke", "prompt": "x"}),
+            client.post("/batch_generate", json={"model": "smoke", "prompts": ["x"]}),
+            client.get("/model_info"),
+            client.post("/tokenize", json={"model": "smoke"}),
+        ]
+        assert client.get("/health").status_code == 200
+        assert client.get("/ready").status_code == 503
+    for reply in replies:
+        assert reply.status_code == 401, reply.url
+        assert reply.json()["error"]["code"] == "invalid_api_key"
+        assert reply.headers["www-authenticate"] == "Bearer"
+        assert "secret" not in reply.text
+
+
+def test_a_known_key_passes_is_not_forwarded_and_only_its_name_is_logged(
+    keyed: GatewayContainer, replicas: dict[str, Replica]
+) -> None:
+    prompt = "a very private prompt"
+    for key in ("alice-secret-1", "bob-secret-2"):
+        reply = keyed.client().post(
+            f"{CHAT}?q=private-query", json={"model": "org/Other:1", "prompt": prompt}, headers=bearer(key)
+        )
+        assert reply.status_code == 200
+    headers = [request["headers"] for request in replicas["engine-org-other-1-1"].seen()["requests"]]
+    assert "authorization" not in {name for request in headers for name, _ in request}
+    assert [line["key"] for line in keyed.requests_logged() if line["status"] == 200] == ["alice", "bob"]
+    for secret in ("alice-secret-1", "bob-secret-2", prompt, "private-query"):
+        assert secret not in keyed.logs()
+
+
+def test_a_rotated_key_counts_after_a_reload_and_the_old_one_no_more(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(api_keys_file="keys", secrets={"api_keys": KEYS})
+
+    def status(key: str) -> int:
+        return gateway.client().get("/v1/models/smoke", headers=bearer(key)).status_code
+
+    assert status("alice-secret-1") == 200
+    file = gateway.folder / "api_keys"
+    file.chmod(0o644)
+    file.write_text(KEYS.replace("alice-secret-1", "alice-secret-9"))
+    gateway.reload()
+    eventually(lambda: (status("alice-secret-1"), status("alice-secret-9"), status("bob-secret-2")) == (401, 200, 200), 3)
+
+
+def test_without_a_readable_key_nobody_passes(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(api_keys_file="keys")
+    assert gateway.client().get("/v1/models", headers=bearer("alice-secret-1")).status_code == 401
+    assert "/run/secrets/api_keys cannot be read" in gateway.logs()
+
+
+def test_each_key_has_its_own_requests_a_minute(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(api_keys_file="keys", requests_per_minute=5, secrets={"api_keys": KEYS})
+    with gateway.client() as client:
+        for key in ("alice-secret-1", "bob-secret-2"):
+            replies = [client.post(CHAT, json={"model": "smoke"}, headers=bearer(key)) for _ in range(8)]
+            assert [reply.status_code for reply in replies] == [200] * 5 + [429] * 3
+            assert replies[-1].json()["error"]["code"] == "rate_limit_exceeded"
+            assert replies[-1].headers["retry-after"] == "12"
+        # Those who show no key are counted by address: guessing is limited too.
+        assert [client.get("/v1/models").status_code for _ in range(7)] == [401] * 5 + [429] * 2
+        assert client.get("/health").status_code == 200
+
+
+def test_one_address_has_a_limited_number_of_connections(start_gateway: StartGateway) -> None:
+    gateway = start_gateway(connections=3)
+    with gateway.client() as client, ThreadPoolExecutor(6) as pool:
+        asked = [pool.submit(client.post, CHAT, json={"model": "smoke", "mock": {"delay": 0.5}}) for _ in range(6)]
+        replies = [reply.result() for reply in asked]
+    assert sorted(reply.status_code for reply in replies) == [200] * 3 + [429] * 3
+    refused = next(reply for reply in replies if reply.status_code == 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.json()["error"]["type"] == "rate_limit_error"
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_over_the_limit_is_a_413(start_gateway: StartGateway, chunked: bool) -> None:
+    gateway = start_gateway(body_limit_mib=1)
+    content = json.dumps({"model": "smoke", "prompt": "x" * 1_100_000}).encode()
+    reply = gateway.client().post(CHAT, content=iter([content]) if chunked else content)
+    assert (reply.status_code, reply.json()["error"]["code"]) == (413, "request_too_large")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("tls")
+    key, cert = folder / "key.pem", folder / "cert.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=gateway", "-keyout", str(key), "-out", str(cert)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return {"tls_certificate": cert.read_text(), "tls_key": key.read_text()}
+
+
+def test_tls_speaks_1_2_and_1_3_and_http_2_and_tells_plain_http_so(
+    start_gateway: StartGateway, certificate: dict[str, str]
+) -> None:
+    gateway = start_gateway(tls={"certificate": "c", "key": "k"}, secrets=certificate)
+
+    def handshake(version: ssl.TLSVersion) -> tuple[str | None, str | None]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.set_ciphers("ALL:@SECLEVEL=0")
+        context.minimum_version = context.maximum_version = version
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        with socket.create_connection((gateway.host, gateway.port), 5) as raw, context.wrap_socket(raw) as secured:
+            return secured.version(), secured.selected_alpn_protocol()
+
+    assert handshake(ssl.TLSVersion.TLSv1_3) == ("TLSv1.3", "h2")
+    assert handshake(ssl.TLSVersion.TLSv1_2) == ("TLSv1.2", "h2")
+    with pytest.raises(ssl.SSLError):
+        handshake(ssl.TLSVersion.TLSv1_1)
+    assert gateway.client().post(CHAT, json={"model": "smoke"}).status_code == 200
+    plain = httpx.get(f"http://{gateway.host}:{gateway.port}/health")
+    assert (plain.status_code, plain.json()["error"]["code"]) == (400, "https_required")
+
+
+def exchange(gateway: GatewayContainer, request: bytes) -> bytes:
+    """Everything that comes back until the gateway closes, or nothing more comes."""
+    with socket.create_connection((gateway.host, gateway.port), 5) as connection:
+        connection.sendall(request)
+        connection.settimeout(0.3)
+        answer = b""
+        try:
+            while received := connection.recv(65536):
+                answer += received
+        except (TimeoutError, ConnectionResetError):
+            pass
+        return answer
+
+
+INNER = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 23\r\n\r\n" + b'{"model":"org/Other:1"}'
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET /health HTTP/9.9\r\nHost: x\r\n\r\n", 505),
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),
+        (b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET /%00 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"a" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: a\x00b\r\n\r\n", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 99\r\n\r\nx", 400),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n", 501),
+        (b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + INNER, 400),
+        (
+            b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+            + INNER,
+            400,
+        ),
+        (b"POST /v1/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + INNER, 400),
+        (b"CONNECT x:80 HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+        (b"TRACE / HTTP/1.1\r\nHost: x\r\n\r\n", 405),
+    ],
+    ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else "",
+)
+def test_broken_http_and_smuggling_get_one_error_and_reach_no_engine(
+    gateway: GatewayContainer, replicas: dict[str, Replica], request_bytes: bytes, status: int
+) -> None:
+    answer = exchange(gateway, request_bytes)
+    head, _, content = answer.partition(b"\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert set(json.loads(content)["error"]) == {"message", "type", "param", "code"}
+    assert all(not replica.seen()["requests"] for replica in replicas.values())
+    assert gateway.client().get("/health").status_code == 200
+
+
+def test_the_log_has_one_json_line_a_request_with_what_operations_need(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    client = gateway.client()
+    client.post(f"{CHAT}?secret=1", json={"model": "org/Other:1"}, headers={"X-Request-Id": "one"})
+    client.post(CHAT, json={"model": "none"}, headers={"X-Request-Id": "two"})
+    client.get('/no/"such?x', headers={"X-Request-Id": "three"})
+    client.get("/health")
+    one, two, three = gateway.requests_logged()
+    assert one["request_id"] == "one"
+    assert (one["model"], one["replica"], one["status"], one["tries"]) == ("org/Other:1", "engine-org-other-1-1", 200, 1)
+    assert (one["method"], one["path"]) == ("POST", CHAT)
+    assert 0 <= float(one["upstream_header_seconds"]) <= float(one["upstream_response_seconds"]) <= one["request_seconds"] + 0.01
+    assert (two["model"], two["status"], two["tries"]) == ("", 404, 0)
+    assert (three["method"], three["path"], three["status"]) == ("GET", '/no/"such', 404)
+
+
+def test_metrics_are_prometheus_text_and_their_labels_are_bounded(start_gateway: StartGateway) -> None:
+    gateway = start_gateway()
+    with gateway.client() as client:
+        for number in range(30):
+            client.post(CHAT, json={"model": f"made-up-{number}"})
+            client.get(f"/made/up/{number}")
+        for _ in range(3):
+            client.post(CHAT, json={"model": "org/Other:1"})
+        client.post("/generate", json={"model": "org/Other:1", "prompt": "x"})
+    metrics = gateway.metrics()
+    assert metrics['requests_total{model="org/Other:1",replica="engine-org-other-1-1",code="200"}'] == 4
+    assert metrics['requests_total{model="none",replica="none",code="404"}'] == 60
+    assert metrics['request_duration_seconds_count{model="org/Other:1"}'] == 4
+    assert metrics['upstream_header_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 3
+    text = httpx.get(gateway.metrics_url).text
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    assert {name for name in families if families[name].documentation} == set(families)
+    assert not [sample for family in families.values() for sample in family.samples if "made" in str(sample.labels)]
+
+
+def test_the_health_check_in_the_image_tells_a_stopped_nginx(gateway: GatewayContainer) -> None:
+    assert gateway.container.exec_run("/usr/local/bin/gateway-health").exit_code == 0
+    assert gateway.container.exec_run(["nginx", "-e", "stderr", "-t"]).exit_code == 0
+
+
+def test_the_master_and_its_workers_run_without_any_privilege(gateway: GatewayContainer) -> None:
+    status = gateway.container.exec_run(["cat", "/proc/1/status"]).output.decode()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines())
+    assert fields["Uid"].split() == ["33"] * 4
+    assert (fields["CapEff"], fields["CapBnd"], fields["NoNewPrivs"]) == ("0" * 16, "0" * 16, "1")
+
+
+def test_a_directory_that_was_not_rendered_stops_the_start_with_its_name(gateway: GatewayContainer, tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", str(gateway.container.image.id), "nginx", "-e",
+         "stderr", "-t"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "/etc/vllmstack/gateway/" in done.stderr

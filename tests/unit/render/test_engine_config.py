@@ -1,0 +1,95 @@
+"""vLLM's ``--config`` file for a model; how vLLM reads each form is said in the module under test."""
+
+from typing import Any
+
+import pytest
+import yaml
+
+from vllmstack.deployment.model import Model
+from vllmstack.render.engine_config import model_directory, render_engine_config
+
+
+def rendered(**changes: Any) -> dict[str, Any]:
+    model = Model.model_validate({"name": "llama", "source": {"hub": "meta/llama"}} | changes)
+    entries: dict[str, Any] = yaml.safe_load(render_engine_config(model))
+    return entries
+
+
+def test_a_model_of_the_hub_is_named_with_its_revision() -> None:
+    entries = rendered(source={"hub": "meta/llama", "revision": "v1"}, aliases=("l",), drain_seconds=7)
+
+    assert entries == {
+        "model": "meta/llama",
+        "revision": "v1",
+        "served-model-name": ["llama", "l"],
+        "host": "0.0.0.0",
+        "port": 8000,
+        "shutdown-timeout": 7,
+    }
+
+
+def test_a_local_model_is_named_by_its_mount() -> None:
+    model = Model.model_validate({"name": "Org/My.Model", "source": {"directory": "/somewhere/else"}})
+
+    assert model_directory(model) == "/models/org-my-model"
+    assert "model: /models/org-my-model\n" in render_engine_config(model)
+    assert "somewhere" not in render_engine_config(model)
+
+
+def test_the_gpus_of_a_replica_are_its_tensor_parallel_size() -> None:
+    assert rendered(gpus=4)["tensor-parallel-size"] == 4
+    assert rendered(gpus=[[0, 1], [2, 3]])["tensor-parallel-size"] == 2
+    assert "tensor-parallel-size" not in rendered(gpus=1)
+
+
+def test_parallel_sizes_that_are_given_stay() -> None:
+    entries = rendered(gpus=4, serve={"pipeline_parallel_size": 4})
+
+    assert entries["pipeline-parallel-size"] == 4
+    assert "tensor-parallel-size" not in entries
+
+
+def test_a_preset_becomes_the_generation_defaults() -> None:
+    assert rendered(sampling="deterministic")["override-generation-config"]["temperature"] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "entry"),
+    [
+        ("max-model-len", 8192, {"max-model-len": 8192}),
+        ("max_num_batched_tokens", "16k", {"max-num-batched-tokens": "16k"}),
+        ("enforce_eager", True, {"enforce-eager": True}),
+        # 0.26.0 drops `false`, and prefix caching would stay on.
+        ("enable_prefix_caching", False, {"no-enable-prefix-caching": True}),
+        # A switch knows no `--no-…`: it is off unless named.
+        ("aggregate_engine_logging", False, {}),
+        ("compilation_config", {"mode": 3}, {"compilation-config": {"mode": 3}}),
+        ("speculative_config", '{"method": "ngram"}', {"speculative-config": {"method": "ngram"}}),
+        ("cudagraph_capture_sizes", [1, 2], {"cudagraph-capture-sizes": [1, 2]}),
+        # A list is several arguments to vLLM, and this option takes one of JSON.
+        ("allowed_origins", ["*"], {"allowed-origins": '["*"]'}),
+        # vLLM would write a mapping in a list as Python does, which is no JSON.
+        ("lora_modules", [{"name": "a"}, "b=/c"], {"lora-modules": ['{"name": "a"}', "b=/c"]}),
+    ],
+)
+def test_options_are_written_so_that_both_releases_read_them_alike(
+    name: str, value: object, entry: dict[str, Any]
+) -> None:
+    plain = rendered()
+
+    assert {key: item for key, item in rendered(serve={name: value}).items() if key not in plain} == entry
+
+
+def test_the_same_model_gives_the_same_bytes_in_whatever_order_it_is_written() -> None:
+    one = Model.model_validate({"name": "a", "source": {"hub": "b/c"}, "serve": {"seed": 1, "dtype": "half"}})
+    other = Model.model_validate({"serve": {"dtype": "half", "seed": 1}, "source": {"hub": "b/c"}, "name": "a"})
+
+    assert render_engine_config(one) == render_engine_config(other)
+
+
+def test_text_of_several_lines_is_written_as_a_block() -> None:
+    text = "{{ a }}\n{{ b }}"
+
+    assert rendered(serve={"chat_template": text})["chat-template"] == text
+    model = Model.model_validate({"name": "a", "source": {"hub": "b/c"}, "serve": {"chat_template": text}})
+    assert "chat-template: |-\n  {{ a }}\n  {{ b }}\n" in render_engine_config(model)

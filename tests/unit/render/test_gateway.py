@@ -1,0 +1,170 @@
+"""What nginx is given for a deployment: exact text, and what each setting changes."""
+
+import json
+from typing import Any
+
+import pytest
+
+from vllmstack.deployment.model import Deployment
+from vllmstack.planning.placement import place
+from vllmstack.planning.plan import Plan
+from vllmstack.render.gateway import listen_port, render_gateway
+
+HEADING = """\
+# Rendered by vllmstack from deployments/two-models.yaml: change that file and run `vllmstack up`.
+# What is edited here is lost.
+"""
+
+TWO_MODELS = {
+    "gateway/admission.conf": f"{HEADING}# No limit of requests a minute.\n",
+    "gateway/limits.conf": f"""\
+{HEADING}client_max_body_size 32m;
+proxy_connect_timeout 2000ms;
+proxy_read_timeout 600s;
+proxy_send_timeout 60s;
+proxy_next_upstream_timeout 10000ms;
+proxy_next_upstream_tries 3;
+""",
+    "gateway/listen.conf": f"{HEADING}listen 8080 default_server;\n",
+    "gateway/routes.json": """\
+{
+  "api_keys": false,
+  "requests_per_minute": null,
+  "names": {
+    "RedHatAI/Llama-3.2-1B": 0,
+    "llama": 0,
+    "smoke": 1
+  },
+  "models": [
+    {
+      "name": "RedHatAI/Llama-3.2-1B",
+      "aliases": [
+        "llama"
+      ],
+      "pool": "engine-redhatai-llama-3-2-1b",
+      "replicas": [
+        "engine-redhatai-llama-3-2-1b-1",
+        "engine-redhatai-llama-3-2-1b-2"
+      ]
+    },
+    {
+      "name": "smoke",
+      "aliases": [],
+      "pool": "engine-smoke",
+      "replicas": [
+        "engine-smoke-1"
+      ]
+    }
+  ]
+}
+""",
+    "gateway/upstreams.conf": f"""\
+{HEADING}
+upstream engine-redhatai-llama-3-2-1b {{
+    zone engine-redhatai-llama-3-2-1b 256k;
+    least_conn;
+    server engine-redhatai-llama-3-2-1b-1:8000 resolve max_fails=2 fail_timeout=5s;
+    server engine-redhatai-llama-3-2-1b-2:8000 resolve max_fails=2 fail_timeout=5s;
+    keepalive 64;
+    keepalive_timeout 4s;
+}}
+
+upstream engine-smoke {{
+    zone engine-smoke 256k;
+    least_conn;
+    server engine-smoke-1:8000 resolve max_fails=2 fail_timeout=5s;
+    keepalive 64;
+    keepalive_timeout 4s;
+}}
+""",
+}
+
+
+def plan(**gateway: Any) -> Plan:
+    llama = {
+        "name": "RedHatAI/Llama-3.2-1B",
+        "aliases": ["llama"],
+        "source": {"hub": "RedHatAI/Llama-3.2-1B"},
+        "replicas": 2,
+    }
+    smoke = {"name": "smoke", "source": {"directory": "models/smoke"}, "engine": "vllm-cpu"}
+    deployment = Deployment.model_validate({"name": "two-models", "models": [llama, smoke], "gateway": gateway})
+    return Plan(deployment=deployment, replicas=place(deployment.models, core_ids=[0, 1]))
+
+
+def changes(**gateway: Any) -> dict[str, tuple[list[str], list[str]]]:
+    """Lines that a setting takes away and adds, by file."""
+    found = {}
+    for path, text in render_gateway(plan(**gateway)).items():
+        before, after = TWO_MODELS[path].splitlines(), text.splitlines()
+        if before != after:
+            found[path] = ([x for x in before if x not in after], [x for x in after if x not in before])
+    return found
+
+
+def test_two_models_give_this_text_and_the_same_text_again() -> None:
+    assert render_gateway(plan()) == TWO_MODELS
+    assert render_gateway(plan()) == render_gateway(plan())
+
+
+def test_keys_change_only_whether_they_are_asked_for() -> None:
+    assert changes(api_keys_file="keys.txt") == {
+        "gateway/routes.json": (['  "api_keys": false,'], ['  "api_keys": true,'])
+    }
+
+
+def test_where_the_gateway_is_published_is_not_its_own_business() -> None:
+    assert changes(address="0.0.0.0", port=9000, api_keys_file="keys.txt") == changes(api_keys_file="keys.txt")
+
+
+def test_tls_replaces_the_plain_port() -> None:
+    settings = plan(tls={"certificate": "c.pem", "key": "k.pem"})
+    text = render_gateway(settings)["gateway/listen.conf"]
+    assert "listen 8443 ssl default_server;\nhttp2 on;\n" in text
+    assert "8080" not in text
+    assert "c.pem" not in text
+    assert (listen_port(plan().deployment.gateway), listen_port(settings.deployment.gateway)) == (8080, 8443)
+
+
+def test_requests_a_minute_are_counted_by_key_and_told_to_the_error_page() -> None:
+    assert changes(requests_per_minute=60) == {
+        "gateway/admission.conf": (["# No limit of requests a minute."], ["limit_req zone=requests burst=59 nodelay;"]),
+        "gateway/limits.conf": ([], ["limit_req_zone $limit_key zone=requests:4m rate=60r/m;"]),
+        "gateway/routes.json": (['  "requests_per_minute": null,'], ['  "requests_per_minute": 60,']),
+    }
+
+
+def test_one_request_a_minute_has_no_burst() -> None:
+    text = render_gateway(plan(requests_per_minute=1))["gateway/admission.conf"]
+    assert text.endswith("\nlimit_req zone=requests;\n")
+
+
+def test_connections_are_counted_by_address() -> None:
+    assert changes(connections=20) == {
+        "gateway/limits.conf": ([], ["limit_conn_zone $binary_remote_addr zone=connections:4m;"]),
+        "gateway/listen.conf": ([], ["limit_conn connections 20;"]),
+    }
+
+
+def test_the_body_limit_is_in_mebibytes() -> None:
+    assert changes(body_limit_mib=100) == {
+        "gateway/limits.conf": (["client_max_body_size 32m;"], ["client_max_body_size 100m;"])
+    }
+
+
+@pytest.mark.parametrize(("seconds", "connect", "other_tries"), [(1, 250, 500), (8, 2000, 4000), (3600, 2000, 10000)])
+def test_other_replicas_are_tried_for_less_time_than_one_may_take(seconds: int, connect: int, other_tries: int) -> None:
+    text = render_gateway(plan(first_byte_seconds=seconds))["gateway/limits.conf"]
+    assert f"proxy_connect_timeout {connect}ms;" in text
+    assert f"proxy_read_timeout {seconds}s;" in text
+    assert f"proxy_next_upstream_timeout {other_tries}ms;" in text
+    assert other_tries < seconds * 1000
+
+
+def test_every_name_in_routes_points_to_its_model_and_the_pool_that_upstreams_define() -> None:
+    files = render_gateway(plan())
+    routes = json.loads(files["gateway/routes.json"])
+    for name, index in routes["names"].items():
+        model = routes["models"][index]
+        assert name in [model["name"], *model["aliases"]]
+        assert f"upstream {model['pool']} {{" in files["gateway/upstreams.conf"]

@@ -1,0 +1,7 @@
+"""``python -m vllmstack``."""
+
+import sys
+
+from vllmstack.cli import main
+
+sys.exit(main())

@@ -1,0 +1,119 @@
+"""`vllmstack chat`: talks to a model through the gateway and shows what a user would feel."""
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+
+import click
+import httpx2
+import openai
+from openai.types.chat import ChatCompletionMessageParam
+
+from vllmstack.commands.preparation import load_deployment, running_deployment
+from vllmstack.console import notes
+from vllmstack.errors import Problem, StackError
+from vllmstack.project import find_project
+from vllmstack.render.stack import gateway_url
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """What one streamed answer took."""
+
+    ttft_seconds: float
+    decode_seconds: float
+    """From the first token to the last."""
+    output_tokens: int
+
+    def line(self) -> str:
+        """TTFT, TPOT and tokens/s, for a person. TPOT = decode time ÷ (tokens − 1)."""
+        if self.output_tokens < 2 or self.decode_seconds <= 0:
+            return f"TTFT {self.ttft_seconds * 1000:.0f} ms, {self.output_tokens} token"
+        tpot = self.decode_seconds / (self.output_tokens - 1)
+        return (
+            f"TTFT {self.ttft_seconds * 1000:.0f} ms, TPOT {tpot * 1000:.1f} ms, "
+            f"{1 / tpot:.0f} tok/s, {self.output_tokens} tokens"
+        )
+
+
+@click.command("chat")
+@click.argument("question", required=False)
+@click.option("--model", help="The model or alias; the deployment's first if left out.")
+@click.option("--system", help="A system prompt.")
+@click.option("--max-tokens", type=click.IntRange(min=1), default=512, show_default=True)
+@click.option("--temperature", type=click.FloatRange(min=0), help="The model's own default if left out.")
+def command(
+    question: str | None, model: str | None, system: str | None, max_tokens: int, temperature: float | None
+) -> None:
+    """Ask one QUESTION, or talk until Ctrl-D."""
+    project = find_project()
+    _, deployment = load_deployment(project, running_deployment(project))
+    url = gateway_url(deployment.gateway)
+    client = openai.OpenAI(
+        base_url=f"{url}/v1",
+        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        max_retries=0,
+        # On this host, at an address that the certificate hardly names.
+        http_client=httpx2.Client(verify=deployment.gateway.tls is None, timeout=600),
+    )
+    messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": system}] if system else []
+    while True:
+        text = question if question is not None else _read()
+        if text is None:
+            return
+        messages.append({"role": "user", "content": text})
+        answer, timing = _ask(client, model or deployment.models[0].name, messages, max_tokens, temperature)
+        messages.append({"role": "assistant", "content": answer})
+        notes.print(f"[dim]{timing.line()}[/dim]")
+        if question is not None:
+            return
+
+
+def _read() -> str | None:
+    try:
+        while not (text := input("> ").strip()):
+            pass
+    except EOFError:
+        return None
+    return text
+
+
+def _ask(
+    client: openai.OpenAI,
+    model: str,
+    messages: list[ChatCompletionMessageParam],
+    max_tokens: int,
+    temperature: float | None,
+) -> tuple[str, Timing]:
+    started = time.perf_counter()
+    first = last = 0.0
+    tokens = 0
+    parts: list[str] = []
+    try:
+        stream = client.chat.completions.create(
+            model=model,
+            messages=messages,
+            max_tokens=max_tokens,
+            temperature=openai.omit if temperature is None else temperature,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        for chunk in stream:
+            text = chunk.choices[0].delta.content if chunk.choices else None
+            if text:
+                last = time.perf_counter()
+                first = first or last
+                parts.append(text)
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            if chunk.usage:
+                tokens = chunk.usage.completion_tokens
+    except openai.AuthenticationError as error:
+        raise StackError(
+            Problem(fact=f"the gateway refuses the key: {error.message}", hint="export OPENAI_API_KEY=…")
+        ) from None
+    except openai.APIError as error:
+        raise StackError(Problem(fact=f"{model}: {error.message}", hint="see `vllmstack status`")) from None
+    sys.stdout.write("\n")
+    return "".join(parts), Timing(ttft_seconds=first - started, decode_seconds=last - first, output_tokens=tokens)

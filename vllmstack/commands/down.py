@@ -1,0 +1,28 @@
+"""`vllmstack down`: stops the stack; weights, compile cache, metrics and dashboards' data stay."""
+
+import click
+
+from vllmstack.commands.preparation import running_deployment
+from vllmstack.console import step
+from vllmstack.host.compose import Compose
+from vllmstack.host.docker_engine import ensure_running
+from vllmstack.project import find_project
+
+
+@click.command("down")
+@click.option("--delete-data", is_flag=True, help="Delete the volumes too: weights, compile cache, metrics.")
+def command(delete_data: bool) -> None:
+    """Stop and remove the containers; requests in flight may end first."""
+    project = find_project()
+    ensure_running()
+    compose = Compose(project, running_deployment(project))
+    step("stopping; requests in flight get their drain time")
+    compose.run(
+        "--profile",
+        "*",
+        "down",
+        "--remove-orphans",
+        *(["--volumes"] if delete_data else []),
+        doing="docker compose down",
+    )
+    step("down" + (", data deleted" if delete_data else "; weights, caches and metrics are kept"))

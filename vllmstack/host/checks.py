@@ -1,0 +1,206 @@
+"""What a deployment needs of this machine: required against found, each with the mend."""
+
+import os
+import shutil
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import docker.errors
+
+import docker
+from vllmstack.deployment.model import Engine, GpuAccess
+from vllmstack.errors import Problem
+from vllmstack.host.containers import containers
+from vllmstack.host.docker_engine import COMPOSE_OLDEST, DockerState, compose_is_new_enough
+from vllmstack.host.secret_files import hub_token
+from vllmstack.planning.plan import Plan
+from vllmstack.project import Project
+from vllmstack.render.stack import published_address
+
+GIB = 1024**3
+IMAGE_BYTES = {Engine.VLLM: 25 * GIB, Engine.VLLM_CPU: 10 * GIB}
+"""Room for the engine's image while it is pulled or built: vllm-openai unpacks to about 20 GB, engine-cpu to 4.2 GB."""
+CDI_FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
+CDI_OLDEST_DOCKER = 25
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One line of `vllmstack doctor`."""
+
+    name: str
+    required: str
+    found: str
+    good: bool
+    mend: str
+    advice_only: bool = False
+    """The stack comes up without it."""
+
+    @property
+    def failed(self) -> bool:
+        return not self.good and not self.advice_only
+
+    @property
+    def problem(self) -> Problem:
+        return Problem(fact=f"{self.name}: {self.required} is needed, found: {self.found}", hint=self.mend)
+
+
+def docker_checks(state: DockerState) -> list[Check]:
+    """Docker Engine, Compose and buildx."""
+    install = "as root on Debian or Ubuntu `vllmstack up` installs it; elsewhere see Docker's manual"
+    oldest = ".".join(map(str, COMPOSE_OLDEST))
+    return [
+        Check(
+            name="Docker Engine",
+            required="20.10 or newer, answering",
+            found=state.server or state.complaint.splitlines()[0] if (state.server or state.complaint) else "none",
+            good=bool(state.server),
+            mend=install if not state.client else "start the daemon: sudo systemctl start docker",
+        ),
+        Check(
+            name="Docker Compose",
+            required=f"{oldest} or newer",
+            found=state.compose or "none",
+            good=compose_is_new_enough(state.compose),
+            mend=install,
+        ),
+        Check(name="buildx", required="any", found=state.buildx or "none", good=bool(state.buildx), mend=install),
+    ]
+
+
+def preflight(project: Project, plan: Plan, client: docker.DockerClient) -> list[Check]:
+    """What `up` refuses to start without."""
+    return [
+        *_port_checks(plan, client),
+        *_gpu_checks(plan, client),
+        _disk_check(plan, client),
+        *_token_checks(project, plan),
+    ]
+
+
+def _port_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
+    gateway = plan.deployment.gateway
+    address = published_address(gateway)
+    ours = any(one.service == "gateway" and one.status == "running" for one in containers(client))
+    complaint = "" if ours else _port_complaint(address, gateway.port)
+    yield Check(
+        name=f"port {gateway.port}",
+        required=f"free on {address}",
+        found=complaint or ("in use by this stack's gateway" if ours else "free"),
+        good=not complaint,
+        mend=f"stop what listens there (`ss -ltnp 'sport = :{gateway.port}'` names it), "
+        "or set `gateway.port` in the deployment",
+    )
+
+
+def _port_complaint(address: str, port: int) -> str:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # As dockerd binds: a closed connection's TIME_WAIT is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+        except OSError as error:
+            return (error.strerror or str(error)).lower()
+    return ""
+
+
+def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
+    wanted = sorted({gpu for replica in plan.replicas for gpu in replica.gpu_ids})
+    if not wanted:
+        return
+    machine = plan.inventory
+    seen = [gpu.id for gpu in machine.gpus] if machine and not machine.assumed else []
+    missing = [gpu for gpu in wanted if gpu not in seen]
+    yield Check(
+        name="GPUs",
+        required=f"GPU {', '.join(map(str, wanted))}",
+        found=f"GPU {', '.join(map(str, seen))}" if seen else "nvidia-smi shows none",
+        good=not missing,
+        mend="install NVIDIA's driver, choose a deployment for fewer GPUs, or one with `engine: vllm-cpu`",
+    )
+    if plan.deployment.gpu.access is GpuAccess.CDI:
+        yield _cdi_check(client)
+    else:
+        runtimes = client.info().get("Runtimes", {})
+        yield Check(
+            name="GPU access",
+            required="the `nvidia` container runtime",
+            found="registered" if "nvidia" in runtimes else f"runtimes: {', '.join(sorted(runtimes))}",
+            good="nvidia" in runtimes,
+            mend="install nvidia-container-toolkit, run `sudo nvidia-ctk runtime configure --runtime=docker` and restart "
+            "Docker; or set `gpu: {access: cdi}`",
+        )
+
+
+def _cdi_check(client: docker.DockerClient) -> Check:
+    specs = [
+        file
+        for folder in CDI_FOLDERS
+        if folder.is_dir()
+        for file in folder.iterdir()
+        if file.suffix in (".yaml", ".json")
+    ]
+    version = client.version()["Version"]
+    new_enough = int(version.split(".")[0]) >= CDI_OLDEST_DOCKER
+    return Check(
+        name="GPU access",
+        required=f"a CDI specification, Docker {CDI_OLDEST_DOCKER} or newer",
+        found=f"{', '.join(map(str, specs)) or 'no specification'}; Docker {version}",
+        good=bool(specs) and new_enough,
+        mend="sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
+        if new_enough
+        else "update Docker, or set `gpu: {access: nvidia}`",
+    )
+
+
+def _disk_check(plan: Plan, client: docker.DockerClient) -> Check:
+    root = Path(client.info().get("DockerRootDir", "/var/lib/docker"))
+    while not root.exists():
+        root = root.parent
+    engines = {replica.model.engine for replica in plan.replicas}
+    # Counted as if nothing had been downloaded yet: what is there already only makes this too careful.
+    weights = sum(
+        plan.budgets[model.name].weights_bytes * plan.budgets[model.name].devices
+        for model in plan.deployment.models
+        if model.source.hub and model.name in plan.budgets
+    )
+    missing_images = sum(
+        size for engine, size in IMAGE_BYTES.items() if engine in engines and not _has_engine(client, engine)
+    )
+    needed = weights + missing_images + GIB
+    free = shutil.disk_usage(root).free
+    return Check(
+        name="disk",
+        required=f"{needed / GIB:.0f} GiB free below {root}",
+        found=f"{free / GIB:.0f} GiB free",
+        good=free >= needed,
+        mend="free space there (`docker system df` shows what Docker keeps), or move Docker's data-root",
+    )
+
+
+def _has_engine(client: docker.DockerClient, engine: Engine) -> bool:
+    names = {Engine.VLLM: "vllm/vllm-openai", Engine.VLLM_CPU: "vllmstack/engine-cpu"}
+    return bool(client.images.list(name=names[engine]))
+
+
+def _token_checks(project: Project, plan: Plan) -> Iterable[Check]:
+    gated = [model for model in plan.deployment.models if model.source.gated]
+    if not gated:
+        return
+    token = hub_token(project)
+    names = ", ".join(str(model.source.hub) for model in gated)
+    yield Check(
+        name="HF_TOKEN",
+        required=f"a Hugging Face token for {names}",
+        found="a token" if token else "none",
+        good=bool(token),
+        mend="accept the licence on the model's page, then `export HF_TOKEN=…` (it is kept in secrets/hub_token)",
+    )
+
+
+def host_name() -> str:
+    """For `doctor`'s heading."""
+    return os.uname().nodename

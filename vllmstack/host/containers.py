@@ -1,0 +1,120 @@
+"""The stack's containers, through the Docker SDK."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import docker.errors
+import requests.exceptions
+
+import docker
+from vllmstack.errors import HostError, Problem
+from vllmstack.project import compose_project_name
+
+METRICS_COMMAND = ["python3", "/usr/local/lib/vllmstack/health.py", "metrics"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """What one look at a container showed."""
+
+    service: str
+    identity: str
+    model: str
+    """Empty for what is not an engine."""
+    replica: int
+    gpus: str
+    status: str
+    """Docker's word: created, running, restarting, exited…"""
+    health: str
+    """starting, healthy, unhealthy, or empty."""
+    health_line: str
+    """What the health check printed last."""
+    restarts: int
+    exit_code: int
+    out_of_memory: bool
+
+    @property
+    def is_engine(self) -> bool:
+        return bool(self.model)
+
+    @property
+    def state(self) -> str:
+        """One word for a person: loading, serving, broken, stopped, or Docker's own."""
+        if self.status != "running":
+            return {"exited": "stopped", "created": "waiting"}.get(self.status, self.status)
+        if not self.is_engine:
+            return self.health or "running"
+        word = self.health_line.partition(":")[0]
+        if self.health == "unhealthy":
+            return "broken"
+        return word if word in ("loading", "serving", "broken") else "loading"
+
+
+def connect() -> docker.DockerClient:
+    """A client for the daemon that the docker command uses.
+
+    Raises:
+        HostError: it does not answer.
+    """
+    try:
+        client = docker.from_env(timeout=120)
+        client.ping()
+    except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
+        raise HostError(
+            Problem(fact=f"the Docker daemon does not answer: {error}", hint="start it, or run `vllmstack doctor`")
+        ) from None
+    return client
+
+
+def containers(client: docker.DockerClient) -> list[Container]:
+    """All containers of the stack, engines first, in a stable order."""
+    found = [_look(attributes) for attributes in _inspect_all(client)]
+    return sorted(found, key=lambda one: (not one.is_engine, one.model, one.replica, one.service))
+
+
+def last_lines(client: docker.DockerClient, container: Container, count: int) -> list[str]:
+    """The container's own last words."""
+    try:
+        text = client.containers.get(container.identity).logs(tail=count, stream=False)
+    except docker.errors.APIError:
+        return []
+    return text.decode(errors="replace").splitlines()
+
+
+def engine_metrics(client: docker.DockerClient, container: Container) -> str | None:
+    """The engine's /metrics, asked for inside its container; None if it does not answer."""
+    try:
+        done = client.containers.get(container.identity).exec_run(METRICS_COMMAND, stderr=False)
+    except docker.errors.APIError:
+        return None
+    return str(done.output.decode()) if done.exit_code == 0 else None
+
+
+def _inspect_all(client: docker.DockerClient) -> Iterator[dict[str, Any]]:
+    filters = {"label": [f"com.docker.compose.project={compose_project_name()}", "com.docker.compose.oneoff=False"]}
+    for summary in client.api.containers(all=True, filters=filters):
+        try:
+            yield client.api.inspect_container(summary["Id"])
+        except docker.errors.NotFound:
+            continue  # removed between the two calls
+
+
+def _look(attributes: dict[str, Any]) -> Container:
+    labels = attributes["Config"]["Labels"]
+    state = attributes["State"]
+    health = state.get("Health") or {}
+    checks = health.get("Log") or []
+    return Container(
+        service=labels.get("com.docker.compose.service", ""),
+        identity=attributes["Id"],
+        model=labels.get("vllmstack.model", ""),
+        replica=int(labels.get("vllmstack.replica", 0)),
+        gpus=labels.get("vllmstack.gpus", ""),
+        status=state["Status"],
+        health=health.get("Status", ""),
+        health_line=checks[-1]["Output"].strip() if checks else "",
+        restarts=attributes.get("RestartCount", 0),
+        exit_code=state.get("ExitCode", 0),
+        out_of_memory=bool(state.get("OOMKilled")),
+    )

@@ -1,0 +1,61 @@
+"""Rendered files on the disk: whole or not at all, and none left of an earlier rendering."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from vllmstack.errors import HostError, Problem
+from vllmstack.project import Project
+
+
+def write_rendered(project: Project, deployment_name: str, files: Mapping[str, str]) -> Path:
+    """Writes the files below ``.vllmstack/NAME/`` and removes others that an earlier rendering left there.
+
+    An unchanged file is not touched. Returns the folder.
+
+    Raises:
+        HostError: the folder cannot be written, the disk is full.
+    """
+    folder = project.rendered(deployment_name)
+    try:
+        for path, text in files.items():
+            _write(folder / path, text)
+        wanted = {folder / path for path in files}
+        for file in folder.rglob("*"):
+            if file.is_file() and file not in wanted:
+                file.unlink()
+    except OSError as error:
+        raise HostError(
+            Problem(
+                fact=f"cannot write {error.filename or folder}: {error.strerror}",
+                hint="give this user the folder .vllmstack, and look at `df -h .`",
+            )
+        ) from None
+    return folder
+
+
+def make_current(project: Project, deployment_name: str) -> None:
+    """Points ``.vllmstack/current`` at the deployment that runs, for plain `docker compose` commands."""
+    fresh = project.state / ".current.new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(deployment_name)
+    fresh.replace(project.current)
+
+
+def current_deployment(project: Project) -> str | None:
+    """The deployment that `up` started last, or None."""
+    return project.current.readlink().name if project.current.is_symlink() else None
+
+
+def _write(file: Path, text: str) -> None:
+    if file.is_file() and file.read_text() == text:
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f".{file.name}.new")
+    with fresh.open("w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    # Containers read them as other users.
+    fresh.chmod(0o644)
+    fresh.replace(file)

@@ -1,0 +1,57 @@
+"""Secrets as files below ``secrets/``: never in argv, logs, `docker inspect` or anything rendered."""
+
+import os
+import secrets
+from pathlib import Path
+
+from vllmstack.deployment.model import Deployment
+from vllmstack.project import Project
+
+GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - a file's name
+HUB_TOKEN = "hub_token"  # noqa: S105
+NOTHING = "none"
+"""An empty file: Compose wants a file for each secret that compose.yaml names, also for one nobody asked for."""
+
+
+def prepare_secrets(project: Project, deployment: Deployment) -> None:
+    """Makes what is missing: Grafana's password on first use, the hub token out of HF_TOKEN.
+
+    The folder is closed to other users (0700); the files are readable (0444), because a container reads them as a
+    user of its own and Compose mounts them as they are.
+    """
+    project.secrets.mkdir(mode=0o700, exist_ok=True)
+    project.secrets.chmod(0o700)
+    _write(project.secrets / NOTHING, "")
+    if not (project.secrets / GRAFANA_PASSWORD).exists():
+        _write(project.secrets / GRAFANA_PASSWORD, secrets.token_urlsafe(24))
+    token = hub_token(project)
+    if token and any(model.source.gated for model in deployment.models):
+        _write(project.secrets / HUB_TOKEN, token)
+    gateway = deployment.gateway
+    if gateway.api_keys_file:
+        _write(project.secrets / "api_keys", gateway.api_keys_file.read_text())
+    if gateway.tls:
+        _write(project.secrets / "tls_certificate", gateway.tls.certificate.read_text())
+        _write(project.secrets / "tls_key", gateway.tls.key.read_text())
+
+
+def hub_token(project: Project) -> str | None:
+    """The Hugging Face token: HF_TOKEN, the file that HF_TOKEN_PATH or `hf auth login` keeps, or one kept before."""
+    if os.environ.get("HF_TOKEN"):
+        return os.environ["HF_TOKEN"].strip()
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    for file in (Path(os.environ.get("HF_TOKEN_PATH", home / "token")), project.secrets / HUB_TOKEN):
+        if file.is_file() and (token := file.read_text().strip()):
+            return token
+    return None
+
+
+def _write(file: Path, text: str) -> None:
+    """In place: a running container sees the file that it mounted, not another one of the same name."""
+    if file.is_file() and file.read_text() == text:
+        return
+    if file.exists():
+        file.chmod(0o644)
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644), "w") as stream:
+        stream.write(text)
+    file.chmod(0o444)

