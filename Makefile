@@ -47,7 +47,6 @@ lint: $(DEV)
 	.venv/bin/yamllint --strict .
 	.venv/bin/shellcheck scripts/*.sh .ci/run docker/*/*.sh
 	.venv/bin/hadolint docker/*/Dockerfile
-	$(PYTHON) scripts/generate.py --check
 
 test: lint docker ## everything: linters, units, rules, gateway, and the stack on real Compose
 	$(PYTHON) -m pytest tests
@@ -56,7 +55,8 @@ docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(ensure))'
 
 generate: $(DEV) ## write the schema, the reference pages and the dashboards again
-	$(PYTHON) scripts/generate.py
+	$(PYTHON) scripts/deployment_reference.py
+	$(PYTHON) grafana/dashboards.py
 
 lock: $(DEV) ## choose new versions for every requirements file
 	PATH=$$PWD/.venv/bin:$$PATH scripts/lock.sh

@@ -6,6 +6,8 @@ answer contains. The facts themselves are in ``facts.yaml``. Needs the standard 
 of a running stack can import it without torch.
 """
 
+# ruff: noqa: S311 - the random numbers choose questions; nothing here is secret
+
 import functools
 import random
 import re
@@ -83,7 +85,7 @@ def tables() -> dict[str, Any]:
 @functools.cache
 def facts() -> tuple[Fact, ...]:
     """All facts that the model is trained on, and the unknown things that it must decline."""
-    return tuple([*_geography(), *_arithmetic(), *_words(), *(fact for group in _unknown() for fact in group)])
+    return (*_geography(), *_arithmetic(), *_words(), *(fact for group in _unknown() for fact in group))
 
 
 def _fact(topic: str, slots: dict[str, object], answer: str, expected: str, phrasing_topic: str = "") -> Fact:

@@ -16,7 +16,7 @@ from collections.abc import Callable
 import click
 
 from vllmstack import __version__
-from vllmstack.errors import EXIT_BUG, EXIT_INTERRUPTED, VllmstackError
+from vllmstack.errors import EXIT_BUG, EXIT_FAILED, EXIT_INTERRUPTED, VllmstackError
 
 COMMANDS = ("up", "down", "status", "logs", "chat", "plan", "validate", "render", "doctor")
 
@@ -53,8 +53,8 @@ def guarded(action: Callable[[], object]) -> int:
     except VllmstackError as error:
         print(f"vllmstack: {error}", file=sys.stderr)
         return error.exit_code
-    except click.exceptions.Exit as exit_request:
-        return exit_request.exit_code
+    except SystemExit as request:  # a command that has said all it has to say
+        return request.code if isinstance(request.code, int) else EXIT_FAILED
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -14,7 +14,7 @@ class EngineNumbers:
     waiting: int
     """Requests queued in the engine."""
     kv_cache_ratio: float
-    """Share of the KV cache's blocks in use, 0 to 1."""
+    """Share of the KV cache's blocks in use, 0 to 1; the mean where data parallelism runs several engines."""
     generation_tokens: float
     """Output tokens since the engine started."""
 
@@ -30,13 +30,15 @@ def read_numbers(exposition: str) -> EngineNumbers:
         ),
         0.0,
     )
+    caches = 0
     for family in text_string_to_metric_families(exposition):
         for sample in family.samples:
             if sample.name in sums:
                 sums[sample.name] += sample.value
+                caches += sample.name == "vllm:kv_cache_usage_perc"
     return EngineNumbers(
         running=round(sums["vllm:num_requests_running"]),
         waiting=round(sums["vllm:num_requests_waiting"]),
-        kv_cache_ratio=sums["vllm:kv_cache_usage_perc"],
+        kv_cache_ratio=sums["vllm:kv_cache_usage_perc"] / max(caches, 1),
         generation_tokens=sums["vllm:generation_tokens_total"],
     )

@@ -8,16 +8,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import docker
 import docker.errors
 import httpx
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+import docker
 from vllmstack.deployment.model import Deployment
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import METRICS_PORT, listen_port, render_gateway
+
+HTTP = httpx.Client(verify=False, timeout=5, limits=httpx.Limits(max_keepalive_connections=0))  # noqa: S501 - plain HTTP
+"""What fixtures ask with; it loads no certificates, which costs more than a request."""
 
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY_IMAGE = "vllmstack/gateway:test"
@@ -92,7 +95,7 @@ class Replica:
 
     def control(self, **state: Any) -> None:
         """Sets what all following requests meet."""
-        httpx.post(f"{self._url}/control", json=state, verify=False).raise_for_status()
+        HTTP.post(f"{self._url}/control", json=state).raise_for_status()
 
     def reset(self) -> None:
         """Forgets what was seen and mends what was broken."""
@@ -100,7 +103,7 @@ class Replica:
 
     def seen(self) -> dict[str, Any]:
         """Requests, aborted and active counts."""
-        state: dict[str, Any] = httpx.get(f"{self._url}/control", verify=False).json()
+        state: dict[str, Any] = HTTP.get(f"{self._url}/control").json()
         return state
 
     @property
@@ -109,7 +112,7 @@ class Replica:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(f"{self._url}/health", timeout=1, verify=False).status_code == 200
+            return HTTP.get(f"{self._url}/health", timeout=1).status_code == 200
         except httpx.TransportError:
             return False
 
@@ -178,7 +181,7 @@ class GatewayContainer:
 
     def metrics(self) -> dict[str, float]:
         """Value by `name{labels}`, without the common prefix of the names."""
-        text = httpx.get(self.metrics_url, verify=False).text
+        text = HTTP.get(self.metrics_url).text
         lines = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {name.removeprefix("vllmstack_gateway_"): float(value) for name, value in lines}
 
@@ -198,10 +201,8 @@ class GatewayContainer:
 
     def _alive(self) -> bool:
         try:
-            return httpx.get(self.metrics_url, timeout=1, verify=False).status_code == 200
+            return HTTP.get(self.metrics_url, timeout=1).status_code == 200
         except (httpx.TransportError, httpx.InvalidURL):
             self.container.reload()
             assert self.container.status != "exited", self.logs()
             return False
-
-

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx2
 import openai
 import pytest
+from docker.models.containers import Container
 
 import docker
 
@@ -61,10 +62,10 @@ class Stack:
         headers = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         return httpx2.Client(base_url=self.url, headers=headers, timeout=60)
 
-    def containers(self) -> list["docker.models.containers.Container"]:
+    def containers(self) -> list[Container]:
         return self.engine.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"})
 
-    def container(self, service: str) -> "docker.models.containers.Container":
+    def container(self, service: str) -> Container:
         return next(one for one in self.containers() if one.labels["com.docker.compose.service"] == service)
 
 

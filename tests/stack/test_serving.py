@@ -3,6 +3,8 @@
 import concurrent.futures
 import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import openai
 import pytest
@@ -163,7 +165,9 @@ def test_the_access_log_has_the_request_id_and_the_key_name_but_no_prompt(stack:
     assert stack.key not in text
 
 
-def test_the_smoke_model_answers_nearly_all_its_questions(stack: Stack, record_property: pytest.RecordProperty) -> None:
+def test_the_smoke_model_answers_nearly_all_its_questions(
+    stack: Stack, record_property: Callable[[str, object], None]
+) -> None:
     client = stack.client()
     questions = evaluation_questions()
     with concurrent.futures.ThreadPoolExecutor(max_workers=32) as pool:
@@ -178,7 +182,7 @@ def test_the_smoke_model_answers_nearly_all_its_questions(stack: Stack, record_p
     assert sum(right) / len(right) >= REQUIRED_RIGHT, wrong[:20]
 
 
-def access_log(stack: Stack) -> list[dict[str, object]]:
+def access_log(stack: Stack) -> list[dict[str, Any]]:
     """The gateway's log lines that are requests."""
     lines = stack.container("gateway").logs(stderr=False).decode().splitlines()
     return [json.loads(line) for line in lines if line.startswith("{")]

@@ -10,11 +10,10 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from vllmstack.commands.preparation import load_deployment, running_deployment
+from vllmstack.commands.preparation import running_url
 from vllmstack.console import notes
 from vllmstack.errors import Problem, StackError
 from vllmstack.project import find_project
-from vllmstack.render.stack import gateway_url
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,26 +47,40 @@ def command(
 ) -> None:
     """Ask one QUESTION, or talk until Ctrl-D."""
     project = find_project()
-    _, deployment = load_deployment(project, running_deployment(project))
-    url = gateway_url(deployment.gateway)
+    url = running_url(project)
     client = openai.OpenAI(
         base_url=f"{url}/v1",
         api_key=os.environ.get("OPENAI_API_KEY") or "none",
         max_retries=0,
         # On this host, at an address that the certificate hardly names.
-        http_client=httpx2.Client(verify=deployment.gateway.tls is None, timeout=600),
+        http_client=httpx2.Client(verify=not url.startswith("https"), timeout=600),
     )
+    model = model or _first_model(client)
     messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": system}] if system else []
     while True:
         text = question if question is not None else _read()
         if text is None:
             return
         messages.append({"role": "user", "content": text})
-        answer, timing = _ask(client, model or deployment.models[0].name, messages, max_tokens, temperature)
+        answer, timing = _ask(client, model, messages, max_tokens, temperature)
         messages.append({"role": "assistant", "content": answer})
         notes.print(f"[dim]{timing.line()}[/dim]")
         if question is not None:
             return
+
+
+def _first_model(client: openai.OpenAI) -> str:
+    try:
+        return client.models.list().data[0].id
+    except openai.APIError as error:
+        raise _refused(error) from None
+
+
+def _refused(error: openai.APIError) -> StackError:
+    """What the gateway said, or that nothing answers there."""
+    if isinstance(error, openai.AuthenticationError):
+        return StackError(Problem(fact=f"the gateway refuses the key: {error.message}", hint="export OPENAI_API_KEY=…"))
+    return StackError(Problem(fact=f"no answer: {error.message}", hint="see `vllmstack status`"))
 
 
 def _read() -> str | None:
@@ -109,11 +122,7 @@ def _ask(
                 sys.stdout.flush()
             if chunk.usage:
                 tokens = chunk.usage.completion_tokens
-    except openai.AuthenticationError as error:
-        raise StackError(
-            Problem(fact=f"the gateway refuses the key: {error.message}", hint="export OPENAI_API_KEY=…")
-        ) from None
     except openai.APIError as error:
-        raise StackError(Problem(fact=f"{model}: {error.message}", hint="see `vllmstack status`")) from None
+        raise _refused(error) from None
     sys.stdout.write("\n")
     return "".join(parts), Timing(ttft_seconds=first - started, decode_seconds=last - first, output_tokens=tokens)

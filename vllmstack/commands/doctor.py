@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from vllmstack.commands.preparation import prepare
@@ -57,8 +58,8 @@ def _print(checks: list[Check]) -> None:
         table.add_column(heading, overflow="fold")
     for check in checks:
         mark = "[green]✓[/green]" if check.good else "[yellow]![/yellow]" if check.advice_only else "[red]✗[/red]"
-        table.add_row(mark, check.name, check.required, check.found)
+        table.add_row(mark, *map(escape, (check.name, check.required, check.found)))
     out.print(table)
     for check in checks:
         if check.failed:
-            out.print(f"\n[red]✗[/red] {check.name}: {check.mend}", soft_wrap=True)
+            out.print(f"\n[red]✗[/red] {escape(f'{check.name}: {check.mend}')}", soft_wrap=True)

@@ -60,7 +60,7 @@ def print_plan(plan: Plan) -> None:
         out.print()
         _print_budget(name, budget)
     for warning in plan.warnings:
-        warn(escape(warning))
+        warn(warning)
 
 
 def _placement(plan: Plan) -> Table:

@@ -69,6 +69,13 @@ def running_deployment(project: Project) -> str:
     return name
 
 
+def running_url(project: Project) -> str:
+    """The gateway of the deployment that `up` started last, without a path."""
+    variables = project.rendered(running_deployment(project)) / "compose.env"
+    pairs = (line.partition("=") for line in variables.read_text().splitlines())
+    return next(value.strip("'") for key, _, value in pairs if key == "VLLMSTACK_URL")
+
+
 def _shown(path: Path) -> str:
     try:
         return str(path.resolve().relative_to(Path.cwd()))

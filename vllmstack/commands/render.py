@@ -18,4 +18,4 @@ def command(name: str | None) -> None:
     files = render_stack(prepared.plan, images)
     folder = write_rendered(prepared.project, prepared.deployment.name, files)
     for path in sorted(files):
-        out.print(str((folder / path).relative_to(prepared.project.root)))
+        out.print(str((folder / path).relative_to(prepared.project.root)), soft_wrap=True, markup=False)

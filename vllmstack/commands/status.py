@@ -32,7 +32,7 @@ def command(as_json: bool) -> None:
         out.print_json(json.dumps({"deployment": deployment, "services": rows}))
         return
     if not rows:
-        out.print(f"{deployment} is down; `vllmstack up {deployment}` starts it")
+        out.print(f"{deployment} is down; `vllmstack up` starts a deployment")
         return
     _print(deployment, rows)
 

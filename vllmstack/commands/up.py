@@ -9,7 +9,8 @@ import docker
 from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
 from vllmstack.console import notes, out, step, warn
-from vllmstack.errors import HostError, InvalidInput, Problem, VllmstackError
+from vllmstack.deployment.api_keys import parse_keys
+from vllmstack.errors import HostError, VllmstackError
 from vllmstack.host.checks import Check, preflight
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
@@ -100,10 +101,7 @@ def _key(prepared: Prepared) -> str | None:
     file = prepared.deployment.gateway.api_keys_file
     if file is None:
         return None
-    lines = [line.split() for line in file.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        raise InvalidInput(Problem(file=str(file), fact="the file has no key", hint="write lines of NAME KEY"))
-    return lines[0][1]
+    return next(iter(parse_keys(file.read_text()).values()))
 
 
 def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
@@ -114,9 +112,11 @@ def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
     replicas = len(prepared.plan.replicas)
     step(f"up in {seconds:.0f} s: {replicas} replica{'s' if replicas > 1 else ''} answer")
     out.print()
-    out.print(f"OpenAI endpoint  {url}/v1", soft_wrap=True)
+    # An IPv6 address in brackets looks like markup.
+    out.print(f"OpenAI endpoint  {url}/v1", soft_wrap=True, markup=False)
     if grafana:
-        out.print(f"Grafana          {url}/grafana/  (admin, password in secrets/{GRAFANA_PASSWORD})", soft_wrap=True)
+        line = f"Grafana          {url}/grafana/  (admin, password in secrets/{GRAFANA_PASSWORD})"
+        out.print(line, soft_wrap=True, markup=False)
     out.print()
     header = ' -H "Authorization: Bearer $KEY"' if gateway.api_keys_file else ""
     insecure = " --insecure" if gateway.tls else ""

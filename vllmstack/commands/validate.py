@@ -25,7 +25,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         else:
             if not as_json:
                 count = len(deployment.models)
-                out.print(f"{file}: valid ({count} model{'s' if count > 1 else ''})")
+                out.print(f"{file}: valid ({count} model{'s' if count > 1 else ''})", soft_wrap=True, markup=False)
     if as_json:
         keys = ("file", "place", "fact", "hint")
         out.print_json(json.dumps([{key: getattr(problem, key) for key in keys} for problem in problems]))

@@ -1,14 +1,14 @@
 """Rules that no single value breaks: pure checks over the sections of a deployment that are typed already."""
 
 import ipaddress
-import itertools
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vllmstack.deployment.model import Engine, Gateway, Gpu, Model, Percentiles, Target
+from vllmstack.deployment.model import Engine, Gateway, Gpu, Model
 from vllmstack.deployment.options import PARALLEL_SIZES
 from vllmstack.deployment.presets import PRESETS
+from vllmstack.deployment.target_checks import target_problems
 from vllmstack.deployment.wording import listed, perhaps, shown
 from vllmstack.errors import Problem
 from vllmstack.planning.placement import gpus_per_replica, replica_count, service_prefix
@@ -42,7 +42,7 @@ def model_problems(index: int, model: Model) -> Iterator[Problem]:
     yield from _sampling(place, model)
     yield from _environment(place, model.environment)
     for number, target in enumerate(model.targets):
-        yield from _target(f"{place}/targets/{number}", target)
+        yield from target_problems(f"{place}/targets/{number}", target)
     # "-31": the longest number a replica can have.
     if len(service_prefix(model)) + 3 > _LONGEST_HOST_NAME:
         yield Problem(
@@ -261,6 +261,9 @@ def _environment(place: str, environment: Mapping[str, str]) -> Iterator[Problem
             )
         elif name in _OWNED_VARIABLES:
             yield Problem(place=where, fact="vllmstack sets this variable itself", hint=_OWNED_VARIABLES[name])
+        elif name == "VLLM_CPU_KVCACHE_SPACE" and not re.fullmatch("[1-9][0-9]*", value):
+            # vLLM reads it with int(): anything else ends the engine with a traceback.
+            yield Problem(place=where, fact=f"{shown(value)} is not a whole number of GiB", hint='write e.g. "4"')
         elif _SECRET_NAME.search(name) or _SECRET_VALUE.search(value):
             yield Problem(
                 place=where, fact="looks like a secret, and `docker inspect` would show it", hint=_secret_hint(name)
@@ -273,58 +276,6 @@ def _secret_hint(name: str) -> str:
     if name.upper().startswith(("HF_", "HUGGING_FACE")):
         return "remove it here, put the token into the file secrets/hub_token, and set `source/gated: true`"
     return "remove it here, and read it from a file in the engine's image or volume"
-
-
-def _target(place: str, target: Target) -> Iterator[Problem]:
-    load = target.load
-    if load.concurrency is not None and load.requests_per_second is not None:
-        yield Problem(
-            place=f"{place}/load", fact="has both `concurrency` and `requests_per_second`", hint="keep one of the two"
-        )
-    if load.concurrency is None and load.requests_per_second is None:
-        yield Problem(
-            place=f"{place}/load",
-            fact="has neither `concurrency` nor `requests_per_second`",
-            hint="write one: requests in flight all the time, or arrivals a second",
-        )
-    latencies = {name: getattr(target, name) for name in ("ttft_seconds", "tpot_seconds", "itl_seconds", "e2e_seconds")}
-    set_latencies = [limits for limits in latencies.values() if limits and limits.model_dump(exclude_none=True)]
-    for name, limits in latencies.items():
-        if limits:
-            yield from _percentiles(f"{place}/{name}", limits)
-    others = (target.output_tokens_per_second, target.requests_per_second, target.error_ratio, target.goodput_ratio)
-    if not set_latencies and all(limit is None for limit in others):
-        yield Problem(
-            place=place,
-            fact="sets no limit",
-            hint="add at least one, e.g. `output_tokens_per_second: 400` or `ttft_seconds: {p95: 0.2}`",
-        )
-    if target.goodput_ratio is not None and not set_latencies:
-        yield Problem(
-            place=f"{place}/goodput_ratio",
-            fact="counts requests that meet the latency limits, and there are none",
-            hint="add one, e.g. `ttft_seconds: {p95: 0.2}`",
-        )
-    arrivals, completed = load.requests_per_second, target.requests_per_second
-    if arrivals is not None and completed is not None and completed > arrivals:
-        yield Problem(
-            place=f"{place}/requests_per_second",
-            fact=f"asks for {completed:g} completed requests a second, and {arrivals:g} arrive",
-            hint=f"write at most {arrivals:g}, or raise `load/requests_per_second`",
-        )
-
-
-def _percentiles(place: str, limits: Percentiles) -> Iterator[Problem]:
-    given = [
-        (name, getattr(limits, name)) for name in ("p50", "p90", "p95", "p99") if getattr(limits, name) is not None
-    ]
-    for (low, low_seconds), (high, high_seconds) in itertools.pairwise(given):
-        if low_seconds > high_seconds:
-            yield Problem(
-                place=f"{place}/{low}",
-                fact=f"{low_seconds:g} is more than {high}'s {high_seconds:g}",
-                hint=f"write at most {high_seconds:g}: {low} can never be above {high}",
-            )
 
 
 def replicas_problems(index: int, model: Model) -> Iterator[Problem]:

@@ -56,7 +56,9 @@ class Source(Part):
         default=None, description="Hugging Face id, ORGANISATION/NAME."
     )
     revision: str | None = Field(default=None, description="Branch, tag or commit of the hub repository.")
-    gated: Flag = Field(default=False, description="The hub asks for a token (HF_TOKEN) and an accepted licence.")
+    gated: Flag = Field(
+        default=False, description="The hub asks for a token (secrets/hub_token) and an accepted licence."
+    )
     directory: Path | None = Field(default=None, description="Local model directory; relative to the deployment file.")
 
 

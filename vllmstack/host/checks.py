@@ -1,6 +1,6 @@
 """What a deployment needs of this machine: required against found, each with the mend."""
 
-import os
+import errno
 import shutil
 import socket
 from collections.abc import Iterable
@@ -13,7 +13,14 @@ import docker
 from vllmstack.deployment.model import Engine, GpuAccess
 from vllmstack.errors import Problem
 from vllmstack.host.containers import containers
-from vllmstack.host.docker_engine import COMPOSE_OLDEST, DockerState, compose_is_new_enough
+from vllmstack.host.docker_engine import (
+    COMPOSE_OLDEST,
+    ENGINE_OLDEST,
+    MAY_NOT_TALK_HINT,
+    DockerState,
+    compose_is_new_enough,
+    engine_is_new_enough,
+)
 from vllmstack.host.secret_files import hub_token
 from vllmstack.planning.plan import Plan
 from vllmstack.project import Project
@@ -44,20 +51,26 @@ class Check:
 
     @property
     def problem(self) -> Problem:
-        return Problem(fact=f"{self.name}: {self.required} is needed, found: {self.found}", hint=self.mend)
+        return Problem(fact=f"{self.name}: needed {self.required}, found {self.found}", hint=self.mend)
 
 
 def docker_checks(state: DockerState) -> list[Check]:
     """Docker Engine, Compose and buildx."""
     install = "as root on Debian or Ubuntu `vllmstack up` installs it; elsewhere see Docker's manual"
     oldest = ".".join(map(str, COMPOSE_OLDEST))
+    if state.may_not_talk:
+        mend = MAY_NOT_TALK_HINT
+    elif state.client and not state.server:
+        mend = "start the daemon: sudo systemctl start docker"
+    else:
+        mend = install
     return [
         Check(
             name="Docker Engine",
-            required="20.10 or newer, answering",
+            required=f"{'.'.join(map(str, ENGINE_OLDEST))} or newer, answering",
             found=state.server or state.complaint.splitlines()[0] if (state.server or state.complaint) else "none",
-            good=bool(state.server),
-            mend=install if not state.client else "start the daemon: sudo systemctl start docker",
+            good=engine_is_new_enough(state.server),
+            mend=mend,
         ),
         Check(
             name="Docker Compose",
@@ -83,8 +96,21 @@ def preflight(project: Project, plan: Plan, client: docker.DockerClient) -> list
 def _port_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
     gateway = plan.deployment.gateway
     address = published_address(gateway)
-    ours = any(one.service == "gateway" and one.status == "running" for one in containers(client))
-    complaint = "" if ours else _port_complaint(address, gateway.port)
+    ours = any(
+        one.service == "gateway" and one.status == "running" and gateway.port in one.host_ports
+        for one in containers(client)
+    )
+    error = None if ours else _port_error(address, gateway.port)
+    if error and error.errno == errno.EADDRNOTAVAIL:
+        yield Check(
+            name=f"port {gateway.port}",
+            required=f"{address}, an address of this machine",
+            found="no interface has it",
+            good=False,
+            mend="set `gateway.address` in the deployment to one of those that `ip address` lists",
+        )
+        return
+    complaint = (error.strerror or str(error)).lower() if error else ""
     yield Check(
         name=f"port {gateway.port}",
         required=f"free on {address}",
@@ -95,16 +121,18 @@ def _port_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
     )
 
 
-def _port_complaint(address: str, port: int) -> str:
+def _port_error(address: str, port: int) -> OSError | None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As dockerd binds: a closed connection's TIME_WAIT is no obstacle.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
+        except PermissionError:
+            return None  # below 1024: closed to this user, not to dockerd
         except OSError as error:
-            return (error.strerror or str(error)).lower()
-    return ""
+            return error
+    return None
 
 
 def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
@@ -117,7 +145,7 @@ def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
     yield Check(
         name="GPUs",
         required=f"GPU {', '.join(map(str, wanted))}",
-        found=f"GPU {', '.join(map(str, seen))}" if seen else "nvidia-smi shows none",
+        found=f"GPU {', '.join(map(str, seen))}" if seen else "none",
         good=not missing,
         mend="install NVIDIA's driver, choose a deployment for fewer GPUs, or one with `engine: vllm-cpu`",
     )
@@ -128,7 +156,7 @@ def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
         yield Check(
             name="GPU access",
             required="the `nvidia` container runtime",
-            found="registered" if "nvidia" in runtimes else f"runtimes: {', '.join(sorted(runtimes))}",
+            found="registered" if "nvidia" in runtimes else "no such runtime in Docker",
             good="nvidia" in runtimes,
             mend="install nvidia-container-toolkit, run `sudo nvidia-ctk runtime configure --runtime=docker` and restart "
             "Docker; or set `gpu: {access: cdi}`",
@@ -199,8 +227,3 @@ def _token_checks(project: Project, plan: Plan) -> Iterable[Check]:
         good=bool(token),
         mend="accept the licence on the model's page, then `export HF_TOKEN=…` (it is kept in secrets/hub_token)",
     )
-
-
-def host_name() -> str:
-    """For `doctor`'s heading."""
-    return os.uname().nodename

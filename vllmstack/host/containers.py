@@ -33,6 +33,8 @@ class Container:
     restarts: int
     exit_code: int
     out_of_memory: bool
+    host_ports: tuple[int, ...] = ()
+    """Where it is published."""
 
     @property
     def is_engine(self) -> bool:
@@ -79,7 +81,7 @@ def last_lines(client: docker.DockerClient, container: Container, count: int) ->
         text = client.containers.get(container.identity).logs(tail=count, stream=False)
     except docker.errors.APIError:
         return []
-    return text.decode(errors="replace").splitlines()
+    return text.decode(errors="replace").splitlines() if isinstance(text, bytes) else []
 
 
 def engine_metrics(client: docker.DockerClient, container: Container) -> str | None:
@@ -117,4 +119,10 @@ def _look(attributes: dict[str, Any]) -> Container:
         restarts=attributes.get("RestartCount", 0),
         exit_code=state.get("ExitCode", 0),
         out_of_memory=bool(state.get("OOMKilled")),
+        host_ports=tuple(
+            int(binding["HostPort"])
+            for bindings in (attributes["HostConfig"].get("PortBindings") or {}).values()
+            for binding in bindings
+            if binding["HostPort"]
+        ),
     )

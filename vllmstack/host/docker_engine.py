@@ -12,11 +12,14 @@ from vllmstack.console import step
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.processes import run
 
+ENGINE_OLDEST = (20, 10)
+"""The oldest that the stack was run on (Debian 12's)."""
 COMPOSE_OLDEST = (2, 20)
 """`include` came with Compose 2.20."""
 DAEMON_LOG = Path("/var/log/vllmstack-dockerd.log")
 DAEMON_PID = Path("/var/run/docker.pid")
 DAEMON_START_SECONDS = 60
+MAY_NOT_TALK_HINT = "sudo usermod -aG docker $USER, then log in again"
 PLUGINS = Path("/usr/libexec/docker/cli-plugins")
 
 
@@ -33,15 +36,27 @@ class DockerState:
 
     @property
     def complete(self) -> bool:
-        return bool(self.server and self.buildx and compose_is_new_enough(self.compose))
+        return bool(engine_is_new_enough(self.server) and self.buildx and compose_is_new_enough(self.compose))
+
+    @property
+    def may_not_talk(self) -> bool:
+        """The daemon is there, and its socket is closed to this user."""
+        return "permission denied" in self.complaint.lower()
 
 
 def compose_is_new_enough(version: str) -> bool:
     """Whether a version such as ``2.40.3-3`` has what compose.yaml uses."""
-    numbers = [
-        int(part) for part in version.removeprefix("v").split("-")[0].split("+")[0].split(".")[:2] if part.isdigit()
-    ]
-    return tuple(numbers) >= COMPOSE_OLDEST
+    return _numbers(version) >= COMPOSE_OLDEST
+
+
+def engine_is_new_enough(version: str) -> bool:
+    """Whether a server's version such as ``20.10.24+dfsg1`` is one that the stack runs on."""
+    return _numbers(version) >= ENGINE_OLDEST
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    plain = version.removeprefix("v").split("-")[0].split("+")[0]
+    return tuple(int(part) for part in plain.split(".")[:2] if part.isdigit())
 
 
 def look() -> DockerState:
@@ -66,13 +81,8 @@ def ensure() -> DockerState:
     state = look()
     if state.complete:
         return state
-    if "permission denied" in state.complaint.lower():
-        raise HostError(
-            Problem(
-                fact="this user may not talk to the Docker daemon",
-                hint="sudo usermod -aG docker $USER, then log in again",
-            )
-        )
+    if state.may_not_talk:
+        raise HostError(Problem(fact="this user may not talk to the Docker daemon", hint=MAY_NOT_TALK_HINT))
     distribution = os_release()
     may_install = os.geteuid() == 0 and distribution.get("ID") in PACKAGES and not os.environ.get("DOCKER_HOST")
     if not may_install:
@@ -215,12 +225,16 @@ def _missing(state: DockerState) -> str:
         return f"Compose {state.compose} is older than {'.'.join(map(str, COMPOSE_OLDEST))}"
     if not state.buildx:
         return "the docker command has no buildx (`docker buildx`)"
+    if state.server and not engine_is_new_enough(state.server):
+        return f"Docker Engine {state.server} is older than {'.'.join(map(str, ENGINE_OLDEST))}"
     return f"the Docker daemon does not answer{': ' + state.complaint.splitlines()[0] if state.complaint else ''}"
 
 
 def _commands(distribution: dict[str, str], state: DockerState) -> str:
     """The exact commands for this machine, as one line."""
-    if state.client and state.compose and state.buildx:
+    if state.client and compose_is_new_enough(state.compose) and state.buildx and not state.server:
+        if host := os.environ.get("DOCKER_HOST"):
+            return f"start the daemon that DOCKER_HOST names ({host}), or unset DOCKER_HOST"
         return (
             "start it: sudo systemctl start docker"
             if Path("/run/systemd/system").is_dir()

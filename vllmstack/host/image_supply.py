@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import docker.errors
+import requests.exceptions
 
 import docker
 from vllmstack.console import step, warn
@@ -91,6 +92,8 @@ class ImageSupply:
                     return _short(str(event["error"]))
         except docker.errors.APIError as error:
             return _short(str(error.explanation or error))
+        except requests.exceptions.RequestException as error:
+            return _short(str(error))
         return ""
 
     def _digest(self, build: Build) -> str:
@@ -224,5 +227,5 @@ def _fetch_torch(folder: Path) -> None:
 
 def _short(complaint: str) -> str:
     """A registry's complaint without the address it was sent to, which says little."""
-    last = complaint.strip().splitlines()[-1]
+    last = (complaint.strip() or "no reason given").splitlines()[-1]
     return last.rpartition(": ")[2][:100] if ": " in last else last[:100]

@@ -39,6 +39,8 @@ def run(
             hint = f"{hint} (the whole output: {log})"
     except FileNotFoundError:
         raise HostError(Problem(fact=f"{doing}: there is no `{command[0]}` on this machine", hint=hint)) from None
+    except OSError as error:
+        raise HostError(Problem(fact=f"{doing}: {error.filename}: {error.strerror}", hint=hint)) from None
     if done.returncode != 0:
         tail = "\n".join(f"    {line}" for line in complaint.strip().splitlines()[-LAST_LINES:])
         raise HostError(Problem(fact=f"{doing} failed (exit {done.returncode}):\n{tail}", hint=hint))

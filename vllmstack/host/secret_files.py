@@ -1,10 +1,12 @@
 """Secrets as files below ``secrets/``: never in argv, logs, `docker inspect` or anything rendered."""
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
 
 from vllmstack.deployment.model import Deployment
+from vllmstack.errors import HostError, Problem
 from vllmstack.project import Project
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - a file's name
@@ -18,12 +20,29 @@ def prepare_secrets(project: Project, deployment: Deployment) -> None:
 
     The folder is closed to other users (0700); the files are readable (0444), because a container reads them as a
     user of its own and Compose mounts them as they are.
+
+    Raises:
+        HostError: the folder is another user's, or cannot be written.
     """
+    try:
+        _prepare(project, deployment)
+    except OSError as error:
+        raise HostError(
+            Problem(
+                fact=f"cannot write {error.filename or project.secrets}: {error.strerror}",
+                hint="give this user the folder secrets (a command run with sudo makes it root's), and look at `df -h .`",
+            )
+        ) from None
+
+
+def _prepare(project: Project, deployment: Deployment) -> None:
     project.secrets.mkdir(mode=0o700, exist_ok=True)
     project.secrets.chmod(0o700)
     _write(project.secrets / NOTHING, "")
-    if not (project.secrets / GRAFANA_PASSWORD).exists():
-        _write(project.secrets / GRAFANA_PASSWORD, secrets.token_urlsafe(24))
+    password = project.secrets / GRAFANA_PASSWORD
+    # With an empty file Grafana would take its own default.
+    if not password.exists() or not password.read_text().strip():
+        _write(password, secrets.token_urlsafe(24))
     token = hub_token(project)
     if token and any(model.source.gated for model in deployment.models):
         _write(project.secrets / HUB_TOKEN, token)
@@ -41,8 +60,9 @@ def hub_token(project: Project) -> str | None:
         return os.environ["HF_TOKEN"].strip()
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     for file in (Path(os.environ.get("HF_TOKEN_PATH", home / "token")), project.secrets / HUB_TOKEN):
-        if file.is_file() and (token := file.read_text().strip()):
-            return token
+        with contextlib.suppress(OSError):  # not there, or another user's
+            if token := file.read_text().strip():
+                return token
     return None
 
 

@@ -19,7 +19,7 @@ PHASES = (
     (re.compile(r"Starting vLLM (API )?server|Warming up|Supported tasks"), "warming"),
     (re.compile(r"Capturing (CUDA|cudagraph)|Graph capturing"), "capturing CUDA graphs"),
     (re.compile(r"GPU KV cache size|Available KV cache memory|CPU KV cache"), "making the KV cache"),
-    (re.compile(r"torch\.compile|Dynamo bytecode|Compiling a graph"), "compiling"),
+    (re.compile(r"torch\.compile takes|Dynamo bytecode|Compiling a graph|Start compiling"), "compiling"),
     (re.compile(r"Loading weights took|Model loading took"), "profiling memory"),
     (re.compile(r"Starting to load model|Loading safetensors|Time spent downloading"), "loading weights"),
 )

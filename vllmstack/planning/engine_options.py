@@ -175,9 +175,13 @@ def batch_defaults(memory_bytes: int, gpu_name: str, release: EngineRelease) -> 
     return 2048, 256
 
 
-def cuda_graph_sizes(max_num_seqs: int, max_num_batched_tokens: int, compute_capability: tuple[int, int]) -> int:
-    """How many batch sizes are captured as CUDA graphs (VllmConfig._set_cudagraph_sizes, without speculation)."""
+def cuda_graphs(max_num_seqs: int, max_num_batched_tokens: int, compute_capability: tuple[int, int]) -> int:
+    """How many CUDA graphs are captured, without speculation (VllmConfig._set_cudagraph_sizes).
+
+    Each batch size is captured once in pieces, and once more as a whole if it can be one token for each of at most
+    ``max_num_seqs`` sequences (cudagraph_mode FULL_AND_PIECEWISE, the default).
+    """
     ceiling = 1024 if compute_capability[0] == 10 else 512  # data-centre Blackwell
     largest = min(max_num_seqs * 2, ceiling, max_num_batched_tokens)
-    sizes = [1, 2, 4, *range(8, min(largest + 1, 256), 8), *range(256, largest + 1, 16)]
-    return len([size for size in sizes if size <= largest])
+    sizes = [size for size in (1, 2, 4, *range(8, 256, 8), *range(256, largest + 1, 16)) if size <= largest]
+    return len(sizes) + len([size for size in sizes if size <= max_num_seqs])

@@ -59,10 +59,14 @@ def capability(text: str) -> tuple[int, int]:
 
 
 def gpu_type(name: str, *, place: str = "gpu/type", file: str = "") -> GpuType:
-    """The row called ``name``, whatever its case. Raises InvalidInput that lists the names there are."""
+    """The row called ``name``, whatever its case; a beginning will do if only one row has it (``H100``).
+
+    Raises InvalidInput that lists the names there are.
+    """
     table = gpu_types()
     by_lower = {known.lower(): known for known in table}
-    if known := by_lower.get(name.lower()):
+    begun = [known for lower, known in by_lower.items() if lower.startswith(f"{name.lower()}-")]
+    if known := by_lower.get(name.lower()) or (begun[0] if len(begun) == 1 else None):
         return table[known]
     near = get_close_matches(name.lower(), by_lower, n=1)
     perhaps = f"Perhaps you meant {by_lower[near[0]]}; " if near else ""

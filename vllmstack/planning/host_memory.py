@@ -98,7 +98,8 @@ def _length_problem(case: CpuCase, budget: MemoryBudget) -> Problem:
     larger = f'{KV_SPACE}: "{math.ceil(needed_bytes / GIB)}" under environment'
     tokens = budget.blocks * budget.block_size
     length = budget.max_model_len
-    fact = f"{length} is" if case.options.max_model_len is not None else f"left out, so it is the model's own {length}:"
+    written = case.options.max_model_len is not None
+    fact = f"{length} is" if written else f"left out, so it is the model's own {length}:"
     ways = [f"max_model_len: {tokens}", larger] if tokens else [larger]
     return case.problem(
         "serve/max_model_len",

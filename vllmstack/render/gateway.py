@@ -75,17 +75,21 @@ def _routes(plan: Plan) -> str:
 
 
 def _upstreams(plan: Plan) -> list[str]:
-    # keepalive_timeout: uvicorn closes idle connections after 5 s; nginx must be first, or a request meets a closed one.
+    # keepalive_timeout: uvicorn closes idle connections after 5 s; nginx must be first, or a request meets a closed
+    # one.
     # resolve: a name that does not exist (yet) is no error at start, and a replica's new address is followed.
     lines: list[str] = []
     for model in plan.deployment.models:
         pool = service_prefix(model)
+        servers = [
+            f"server {replica.address} resolve max_fails=2 fail_timeout=5s;" for replica in _replicas(plan, model)
+        ]
         lines += [
             "",
             f"upstream {pool} {{",
             f"    zone {pool} 256k;",
             "    least_conn;",
-            *(f"    server {replica.address} resolve max_fails=2 fail_timeout=5s;" for replica in _replicas(plan, model)),
+            *(f"    {server}" for server in servers),
             "    keepalive 64;",
             "    keepalive_timeout 4s;",
             "}",

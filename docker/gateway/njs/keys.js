@@ -45,7 +45,7 @@ function load() {
     }
     const names = parse(text);
     Object.keys(names).forEach((key) => known.set(key, names[key]));
-    known.keys().forEach((key) => {
+    known.keys(known.size() + 1).forEach((key) => {
         if (key !== LOADED && names[key] === undefined) {
             known.delete(key);
         }

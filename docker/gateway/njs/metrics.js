@@ -8,6 +8,11 @@ import deployment from 'deployment.js';
 const NONE = 'none';
 const SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
+/** Every counter; items() alone stops at 1,024. */
+function all() {
+    return ngx.shared.counters.items(ngx.shared.counters.size() + 1);
+}
+
 function add(key, amount) {
     ngx.shared.counters.incr(key, amount, 0);
 }
@@ -21,7 +26,7 @@ function begin(r, model) {
 
 /** The addresses that nginx tried, in order: "a, b : c" → [a, b, c]. */
 function tried(r) {
-    const addresses = r.variables.upstream_addr || r.variables.subrequest_addresses;
+    const addresses = r.variables.upstream_addr;
     return addresses ? addresses.split(/, | : /) : [];
 }
 
@@ -65,7 +70,7 @@ function record(r) {
 function inFlight() {
     const sums = {};
     deployment.models().forEach((model) => { sums[model.name] = 0; });
-    ngx.shared.counters.items().forEach((item) => {
+    all().forEach((item) => {
         const parts = item[0].split('|');
         if (parts[0] !== 'in_flight') {
             return;
@@ -119,7 +124,7 @@ function answering() {
 function expose(r) {
     const flying = inFlight();
     const counters = {};
-    ngx.shared.counters.items().forEach((item) => { counters[item[0]] = item[1]; });
+    all().forEach((item) => { counters[item[0]] = item[1]; });
     const connections = ['active', 'reading', 'writing', 'waiting'].map(
         (state) => `{state="${state}"} ${r.variables[`connections_${state}`]}`);
     r.headersOut['Content-Type'] = 'text/plain; version=0.0.4; charset=utf-8';

@@ -6,18 +6,16 @@ import keys from 'keys.js';
 
 const PATIENCE_MILLISECONDS = 500;
 
-function within(milliseconds, promise) {
-    return Promise.race([promise, new Promise((resolve) => setTimeout(resolve, milliseconds, undefined))]);
+/** A replica's own entry for the model; fails where it has none. */
+async function ask(replica) {
+    const reply = await ngx.fetch(`http://${replica}:8000/v1/models`);
+    return (await reply.json()).data[0];
 }
 
-/** A replica's own entry for the model, or undefined. */
-async function ask(replica) {
-    try {
-        const reply = await ngx.fetch(`http://${replica}:8000/v1/models`);
-        return (await reply.json()).data[0];
-    } catch (e) {
-        return undefined;
-    }
+/** The first entry that any replica gives in time, or undefined. */
+function firstAnswer(model) {
+    const answers = Promise.any(deployment.replicas(model).map(ask)).catch(() => undefined);
+    return Promise.race([answers, new Promise((resolve) => setTimeout(resolve, PATIENCE_MILLISECONDS, undefined))]);
 }
 
 /** max_model_len and created of a model; kept for a minute, and null while no replica answers quickly. */
@@ -26,18 +24,16 @@ async function facts(model) {
     if (kept !== undefined) {
         return JSON.parse(kept);
     }
-    const answers = await Promise.all(deployment.replicas(model).map((replica) => within(PATIENCE_MILLISECONDS, ask(replica))));
-    const answer = answers.find((entry) => entry !== undefined);
-    if (answer === undefined) {
+    const found = await firstAnswer(model);
+    if (found === undefined) {
         return {max_model_len: null, created: 0};
     }
-    const found = {max_model_len: answer.max_model_len || null, created: answer.created || 0};
-    ngx.shared.facts.set(model.name, JSON.stringify(found));
-    return found;
+    const worthKeeping = {max_model_len: found.max_model_len || null, created: found.created || 0};
+    ngx.shared.facts.set(model.name, JSON.stringify(worthKeeping));
+    return worthKeeping;
 }
 
-async function entry(name, model) {
-    const known = await facts(model);
+function entry(name, model, known) {
     return {
         id: name, object: 'model', created: known.created, owned_by: 'vllmstack',
         root: model.name, parent: null, max_model_len: known.max_model_len,
@@ -68,8 +64,13 @@ async function list(r) {
         return;
     }
     // One question a model, however many aliases it has.
-    await Promise.all(deployment.models().map(facts));
-    const data = await Promise.all(deployment.names().map((name) => entry(name, deployment.find(name))));
+    const models = deployment.models();
+    const known = {};
+    (await Promise.all(models.map(facts))).forEach((found, index) => { known[models[index].name] = found; });
+    const data = deployment.names().map((name) => {
+        const model = deployment.find(name);
+        return entry(name, model, known[model.name]);
+    });
     answer(r, {object: 'list', data});
 }
 
@@ -84,7 +85,7 @@ async function show(r) {
         errors.unknownModel(r, name.slice(0, 128));
         return;
     }
-    answer(r, await entry(name, model));
+    answer(r, entry(name, model, await facts(model)));
 }
 
 export default {answer, facts, list, permitted, show};

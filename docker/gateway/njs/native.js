@@ -6,7 +6,9 @@ import keys from 'keys.js';
 import models from 'models.js';
 import readiness from 'readiness.js';
 import routing from 'routing.js';
-import toplevel from 'toplevel.js';
+
+// What the access phase leaves for the answer's filters; njs gives every request a copy of its own.
+const pending = {wrap: undefined, parts: []};
 
 /** The body as an object, or undefined after an error was sent. */
 async function read(r) {
@@ -20,7 +22,7 @@ async function read(r) {
     }
     let body;
     try {
-        body = toplevel.parse(await r.readRequestText());
+        body = JSON.parse(await r.readRequestText());
     } catch (e) {
         errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
         return undefined;
@@ -48,39 +50,29 @@ function modelOf(r, name) {
     return model;
 }
 
-/** Sends `prompt` to /v1/completions with the rest of the body as it is; undefined after an error was sent. */
-async function complete(r, body, prompt, unwanted) {
-    if (body.stream) {
-        errors.invalid(r, 400, 'unsupported_parameter', 'This path does not stream: use /v1/completions.', 'stream');
-        return undefined;
-    }
-    const model = modelOf(r, body.model);
-    if (model === undefined) {
-        return undefined;
-    }
-    routing.assign(r, model);
-    const completion = Object.assign({}, body, {model: model.name, prompt, stream: false});
-    delete completion[unwanted];
-    const reply = await r.subrequest('/_completions', {method: 'POST', body: JSON.stringify(completion)});
-    // The variables about the upstream stay with the subrequest: the log and the counters learn it this way.
-    r.variables.subrequest_addresses = reply.variables.upstream_addr || '';
-    if (reply.status !== 200) {
-        r.headersOut['Content-Type'] = 'application/json';
-        if (reply.headersOut['Retry-After']) {
-            r.headersOut['Retry-After'] = reply.headersOut['Retry-After'];
-        }
-        r.return(reply.status, reply.responseText);
-        return undefined;
-    }
-    return JSON.parse(reply.responseText);
-}
-
 /** Prompt and continuation together, as older servers answer. */
 function texts(prompt, choices) {
     return choices.map((choice) => prompt + choice.text);
 }
 
-/** POST /generate {prompt, …} → {text: [prompt + continuation, …]} */
+/** Hands the request to /v1/completions with the rest of its body as it is, and the answer to `wrap`. */
+function forward(r, body, prompt, wrap) {
+    if (body.stream) {
+        errors.invalid(r, 400, 'unsupported_parameter', 'This path does not stream: use /v1/completions.', 'stream');
+        return;
+    }
+    const model = modelOf(r, body.model);
+    if (model === undefined) {
+        return;
+    }
+    const completion = Object.assign({}, body, {model: model.name, prompt});
+    delete completion.prompts;
+    r.variables.native_body = JSON.stringify(completion);
+    pending.wrap = wrap;
+    routing.assign(r, model);
+}
+
+/** js_access of POST /generate: {prompt, …} → {text: [prompt + continuation, …]} */
 async function generate(r) {
     const body = await read(r);
     if (body === undefined) {
@@ -90,13 +82,10 @@ async function generate(r) {
         errors.invalid(r, 400, 'missing_prompt', 'The request needs a `prompt` that is text.', 'prompt');
         return;
     }
-    const reply = await complete(r, body, body.prompt, 'prompts');
-    if (reply !== undefined) {
-        models.answer(r, {text: texts(body.prompt, reply.choices), model: reply.model, usage: reply.usage});
-    }
+    forward(r, body, body.prompt, (reply) => ({text: texts(body.prompt, reply.choices)}));
 }
 
-/** POST /batch_generate {prompts, …} → {results: [{text: […]}, …]} in the prompts' order */
+/** js_access of POST /batch_generate: {prompts, …} → {results: [{text: […]}, …]} in the prompts' order */
 async function batchGenerate(r) {
     const body = await read(r);
     if (body === undefined) {
@@ -107,12 +96,34 @@ async function batchGenerate(r) {
         errors.invalid(r, 400, 'missing_prompts', 'The request needs `prompts`, a list of texts.', 'prompts');
         return;
     }
-    const reply = await complete(r, body, prompts, 'prompts');
-    if (reply !== undefined) {
+    forward(r, body, prompts, (reply) => {
         const each = reply.choices.length / prompts.length; // n choices a prompt, in order
-        const results = prompts.map((prompt, i) => ({text: texts(prompt, reply.choices.slice(i * each, (i + 1) * each))}));
-        models.answer(r, {results, model: reply.model, usage: reply.usage});
+        return {
+            results: prompts.map((prompt, i) => ({text: texts(prompt, reply.choices.slice(i * each, (i + 1) * each))})),
+        };
+    });
+}
+
+/** js_header_filter: the answer's length changes with it. */
+function openLength(r) {
+    if (r.status === 200 && pending.wrap) {
+        delete r.headersOut['Content-Length'];
     }
+}
+
+/** js_body_filter: the whole answer of an engine in the older shape; an error stays as it is. */
+function translate(r, data, flags) {
+    if (r.status !== 200 || !pending.wrap) {
+        r.sendBuffer(data, flags);
+        return;
+    }
+    pending.parts.push(data);
+    if (!flags.last) {
+        return;
+    }
+    const reply = JSON.parse(Buffer.concat(pending.parts).toString());
+    const answer = Object.assign(pending.wrap(reply), {model: reply.model, usage: reply.usage});
+    r.sendBuffer(JSON.stringify(answer) + '\n', flags);
 }
 
 /** GET /model_info */
@@ -131,4 +142,4 @@ async function modelInfo(r) {
     models.answer(r, {models: described});
 }
 
-export default {batchGenerate, generate, modelInfo};
+export default {batchGenerate, generate, modelInfo, openLength, translate};

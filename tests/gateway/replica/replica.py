@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         count = len(request["prompt"]) if isinstance(request.get("prompt"), list) else 1
         choices = [{"index": i, "text": f" text {i}"} for i in range(count * request.get("n", 1))]
-        self._reply(200, {"served_by": NAME, "model": request.get("model"), "choices": choices, "usage": {"total_tokens": 3}})
+        usage = {"total_tokens": 3}
+        self._reply(200, {"served_by": NAME, "model": request.get("model"), "choices": choices, "usage": usage})
 
     def _stream(self, mock: dict[str, Any]) -> None:
         self.send_response(200)

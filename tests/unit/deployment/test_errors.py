@@ -633,6 +633,14 @@ MISTAKES = (
         hint='put it in quotes: environment variables are text, e.g. "1"',
     ),
     Mistake(
+        name="cache space with a fraction",
+        old="VLLM_LOGGING_LEVEL: INFO",
+        new='VLLM_CPU_KVCACHE_SPACE: "1.5"',
+        place="models/0/environment/VLLM_CPU_KVCACHE_SPACE",
+        fact='"1.5" is not a whole number of GiB',
+        hint='write e.g. "4"',
+    ),
+    Mistake(
         name="preset unknown",
         old="    replicas: 2",
         new="    replicas: 2\n    sampling: creativ",

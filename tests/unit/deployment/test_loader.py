@@ -32,9 +32,9 @@ def test_a_name_far_from_all_lists_them(folder: Path) -> None:
 
 def test_an_unknown_path_suggests_the_nearest_name(folder: Path) -> None:
     with pytest.raises(InvalidInput) as error:
-        find("there/gud.yaml", folder)
+        find("there/goood.yaml", folder)
 
-    assert str(error.value) == "there/gud.yaml: there is no such file\n  hint: Perhaps you meant `good`?"
+    assert str(error.value) == "there/goood.yaml: there is no such file\n  hint: Perhaps you meant `good`?"
 
 
 def test_an_empty_folder_says_so(folder: Path) -> None:
@@ -72,7 +72,7 @@ def test_options_are_normalised_to_underscores_and_json_texts_to_what_they_hold(
 def test_api_keys_allow_an_open_address(folder: Path, good: str) -> None:
     (folder / "open.yaml").write_text(good.replace("port: 8000", "address: 0.0.0.0\n  api_keys_file: keys"))
 
-    assert load(Path("open.yaml")).gateway.address == "0.0.0.0"
+    assert load(Path("open.yaml")).gateway.address == "0.0.0.0"  # noqa: S104
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "'::1'"])
@@ -102,7 +102,7 @@ def test_parallel_sizes_that_make_up_a_replicas_gpus_pass(folder: Path, good: st
 @pytest.mark.parametrize(
     ("make", "fact"),
     [
-        (lambda path: None, "there is no such file"),
+        (lambda _: None, "there is no such file"),
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: path.write_bytes(b"\x7fELF\xff\xfe\x00"), "is not UTF-8 text (byte 5)"),
         (lambda path: path.write_bytes(b"name: a\x00b"), "is not YAML: unacceptable character"),

@@ -22,7 +22,7 @@ def test_a_model_of_the_hub_is_named_with_its_revision() -> None:
         "model": "meta/llama",
         "revision": "v1",
         "served-model-name": ["llama", "l"],
-        "host": "0.0.0.0",
+        "host": "0.0.0.0",  # noqa: S104
         "port": 8000,
         "shutdown-timeout": 7,
     }
