@@ -250,7 +250,7 @@ def main() -> None:
     """Train, save and evaluate; fail when fewer than 95 % of the answers are right."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("models/smoke"), help="folder of the model")
-    parser.add_argument("--steps", type=int, default=2800, help="training steps; 0 only evaluates the folder")
+    parser.add_argument("--steps", type=int, default=2000, help="training steps; 0 only evaluates the folder")
     parser.add_argument("--learning-rate", type=float, default=3e-3, help="highest learning rate")
     parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of the conversations")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")

@@ -54,7 +54,7 @@ def guarded(action: Callable[[], object]) -> int:
         print(f"vllmstack: {error}", file=sys.stderr)
         return error.exit_code
     except SystemExit as request:  # a command that has said all it has to say
-        return request.code if isinstance(request.code, int) else EXIT_FAILED
+        return EXIT_FAILED if isinstance(request.code, str) else int(request.code or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code

@@ -9,7 +9,7 @@ import pytest
 from docker.models.networks import Network
 
 import docker
-from gateway.containers import (
+from tests.gateway.containers import (
     GATEWAY_IMAGE,
     PREFIX,
     REPLICA_IMAGE,

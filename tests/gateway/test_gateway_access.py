@@ -14,7 +14,7 @@ from docker.models.networks import Network
 from prometheus_client.parser import text_string_to_metric_families
 
 import docker
-from gateway.containers import GATEWAY_IMAGE, GatewayContainer, Replica, deployment, eventually
+from tests.gateway.containers import GATEWAY_IMAGE, GatewayContainer, Replica, deployment, eventually
 
 CHAT = "/v1/chat/completions"
 KEYS = "# who may ask\nalice alice-secret-1\nbob\tbob-secret-2\nbroken\n"
@@ -154,6 +154,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"tls_certificate": cert.read_text(), "tls_key": key.read_text()}
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 def test_tls_speaks_1_2_and_1_3_and_http_2_and_tells_plain_http_so(
     start_gateway: StartGateway, certificate: dict[str, str]
 ) -> None:
@@ -175,6 +176,39 @@ def test_tls_speaks_1_2_and_1_3_and_http_2_and_tells_plain_http_so(
     assert gateway.client().post(CHAT, json={"model": "smoke"}).status_code == 200
     plain = httpx.get(f"http://{gateway.host}:{gateway.port}/health")
     assert (plain.status_code, plain.json()["error"]["code"]) == (400, "https_required")
+
+
+def http2_answer(gateway: GatewayContainer, headers: dict[str, str]) -> bytes:
+    """The data of the answer to one HTTP/2 request whose body is never sent."""
+    # RFC 9113 frames (length, type, flags, stream) and RFC 7541 literal fields without indexing or Huffman.
+    fields = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in headers.items()
+    )
+    settings = bytes(3) + b"\x04" + bytes(5)
+    head = len(fields).to_bytes(3, "big") + b"\x01\x04\0\0\0\x01" + fields
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    data = b""
+    with socket.create_connection((gateway.host, gateway.port), 5) as raw, context.wrap_socket(raw) as secured:
+        secured.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings + head)
+        stream = secured.makefile("rb")
+        while frame := stream.read(9):
+            payload = stream.read(int.from_bytes(frame[:3], "big"))
+            if frame[3] == 0:
+                data += payload
+                if frame[4] & 1:
+                    break
+    return data
+
+
+def test_over_http_2_a_body_over_the_limit_is_told_in_json_too(
+    start_gateway: StartGateway, certificate: dict[str, str]
+) -> None:
+    gateway = start_gateway(tls={"certificate": "c", "key": "k"}, secrets=certificate)
+    headers = {":method": "POST", ":scheme": "https", ":path": CHAT, ":authority": "x", "content-length": "99999999"}
+    assert json.loads(http2_answer(gateway, headers))["error"]["code"] == "request_too_large"
 
 
 def exchange(gateway: GatewayContainer, request: bytes) -> bytes:
@@ -261,7 +295,7 @@ def test_metrics_are_prometheus_text_and_their_labels_are_bounded(start_gateway:
     assert metrics['requests_total{model="org/Other:1",replica="engine-org-other-1-1",code="200"}'] == 4
     assert metrics['requests_total{model="none",replica="none",code="404"}'] == 60
     assert metrics['request_duration_seconds_count{model="org/Other:1"}'] == 4
-    assert metrics['upstream_header_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 3
+    assert metrics['upstream_header_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 4
     text = httpx.get(gateway.metrics_url).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {name for name in families if families[name].documentation} == set(families)

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.containers import GatewayContainer, Replica, eventually
+from tests.gateway.containers import GatewayContainer, Replica, eventually
 
 CHAT = "/v1/chat/completions"
 SMOKE = ("engine-smoke-1", "engine-smoke-2")

@@ -4,16 +4,20 @@ import concurrent.futures
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import openai
 import pytest
+from openai.types.chat import ChatCompletionMessageParam
 
-from models.questions import evaluation_questions, is_right
+from models.questions import Question, evaluation_questions, is_right
 from tests.stack.conftest import Stack
 
 REQUIRED_RIGHT = 0.95
 """Share of its questions that the smoke model must answer at temperature 0."""
+
+
+QUESTIONS_PER_TOPIC = 40
 
 
 def ask(client: openai.OpenAI, question: str, model: str = "smoke") -> str:
@@ -169,9 +173,19 @@ def test_the_smoke_model_answers_nearly_all_its_questions(
     stack: Stack, record_property: Callable[[str, object], None]
 ) -> None:
     client = stack.client()
-    questions = evaluation_questions()
+    questions = evaluation_questions(per_topic=QUESTIONS_PER_TOPIC)
+
+    def answer_of(question: Question) -> str:
+        answer = client.chat.completions.create(
+            model="smoke",
+            messages=cast(list[ChatCompletionMessageParam], question.messages()),
+            temperature=0,
+            max_tokens=96,
+        )
+        return answer.choices[0].message.content or ""
+
     with concurrent.futures.ThreadPoolExecutor(max_workers=32) as pool:
-        answers = list(pool.map(lambda question: ask(client, question.text), questions))
+        answers = list(pool.map(answer_of, questions))
 
     right = [is_right(question, answer) for question, answer in zip(questions, answers, strict=True)]
     wrong = [

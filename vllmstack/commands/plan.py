@@ -13,8 +13,8 @@ from vllmstack.console import out, warn
 from vllmstack.deployment.model import Engine
 from vllmstack.host.inventory import see_inventory
 from vllmstack.host.model_files import dimensions_of
+from vllmstack.planning.budget import MemoryBudget
 from vllmstack.planning.gpus import GIB, gpu_type, gpu_types
-from vllmstack.planning.memory import MemoryBudget
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan, make_plan
 from vllmstack.project import find_project

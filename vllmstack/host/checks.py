@@ -158,8 +158,8 @@ def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
             required="the `nvidia` container runtime",
             found="registered" if "nvidia" in runtimes else "no such runtime in Docker",
             good="nvidia" in runtimes,
-            mend="install nvidia-container-toolkit, run `sudo nvidia-ctk runtime configure --runtime=docker` and restart "
-            "Docker; or set `gpu: {access: cdi}`",
+            mend="install nvidia-container-toolkit, run `sudo nvidia-ctk runtime configure --runtime=docker` and "
+            "restart Docker; or set `gpu: {access: cdi}`",
         )
 
 

@@ -21,6 +21,8 @@ DAEMON_PID = Path("/var/run/docker.pid")
 DAEMON_START_SECONDS = 60
 MAY_NOT_TALK_HINT = "sudo usermod -aG docker $USER, then log in again"
 PLUGINS = Path("/usr/libexec/docker/cli-plugins")
+SYSTEMD = Path("/run/systemd/system")
+"""There where systemd runs (sd_booted(3))."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +184,7 @@ def start_daemon() -> None:
         HostError: it does not answer within DAEMON_START_SECONDS.
     """
     step("starting Docker Engine")
-    if Path("/run/systemd/system").is_dir():
+    if SYSTEMD.is_dir():
         run(
             ["systemctl", "enable", "--now", "docker"],
             doing="systemctl enable --now docker",
@@ -235,11 +237,11 @@ def _commands(distribution: dict[str, str], state: DockerState) -> str:
     if state.client and compose_is_new_enough(state.compose) and state.buildx and not state.server:
         if host := os.environ.get("DOCKER_HOST"):
             return f"start the daemon that DOCKER_HOST names ({host}), or unset DOCKER_HOST"
-        return (
-            "start it: sudo systemctl start docker"
-            if Path("/run/systemd/system").is_dir()
-            else "start it: sudo dockerd &"
-        )
+        return "start it: sudo systemctl start docker" if SYSTEMD.is_dir() else "start it: sudo dockerd &"
+    return _install_commands(distribution)
+
+
+def _install_commands(distribution: dict[str, str]) -> str:
     kind = {distribution.get("ID", ""), *distribution.get("ID_LIKE", "").split()}
     if "ubuntu" in kind:
         return "sudo apt-get install docker.io docker-compose-v2 docker-buildx"

@@ -21,6 +21,10 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
         for path, text in files.items():
             _write(folder / path, text)
         wanted = {folder / path for path in files}
+        for parent in {file.parent for file in wanted}:
+            # Containers enter them as other users, whatever this one's umask is.
+            if parent.stat().st_mode & 0o777 != 0o755:
+                parent.chmod(0o755)
         for file in folder.rglob("*"):
             if file.is_file() and file not in wanted:
                 file.unlink()

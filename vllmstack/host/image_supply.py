@@ -125,8 +125,8 @@ class ImageSupply:
         run(
             [*command, str(folder)],
             doing=f"building {reference}",
-            hint="check that this machine reaches Debian's packages and PyPI; a proxy is read from HTTPS_PROXY, a company's "
-            "CA from SSL_CERT_FILE",
+            hint="check that this machine reaches Debian's packages and PyPI; a proxy is read from HTTPS_PROXY, a "
+            "company's CA from SSL_CERT_FILE",
             log=log,
         )
         step(f"built {reference} in {time.monotonic() - started:.0f} s")

@@ -30,7 +30,7 @@ def prepare_secrets(project: Project, deployment: Deployment) -> None:
         raise HostError(
             Problem(
                 fact=f"cannot write {error.filename or project.secrets}: {error.strerror}",
-                hint="give this user the folder secrets (a command run with sudo makes it root's), and look at `df -h .`",
+                hint="give this user the folder secrets (`sudo vllmstack up` makes it root's), and look at `df -h .`",
             )
         ) from None
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 
 from vllmstack.deployment.model import Engine, Model
 from vllmstack.errors import Problem
+from vllmstack.planning.budget import MemoryBudget
 from vllmstack.planning.dimensions import ModelDimensions
 from vllmstack.planning.engine_options import AUTOMATIC_LENGTH, EngineOptions
 from vllmstack.planning.gpus import GIB
 from vllmstack.planning.judgement import Judgement, gib
-from vllmstack.planning.memory import MemoryBudget, cpu_budget
+from vllmstack.planning.memory import cpu_budget
 from vllmstack.planning.placement import replica_count
 
 KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
@@ -87,8 +88,8 @@ def _container_problem(case: CpuCase, budget: MemoryBudget) -> Problem:
     limit = f"{written:g} GiB is" if written else f"left out, so it is {CONTAINER_GIB:g} GiB:"
     return case.problem(
         "memory_gib",
-        f"{limit} less than the {gib(budget.requested_bytes)} that a replica takes: "
-        f"weights {gib(budget.weights_bytes)}, KV cache {gib(budget.kv_cache_bytes)}, process {gib(budget.overhead_bytes)}",
+        f"{limit} less than the {gib(budget.requested_bytes)} that a replica takes: weights "
+        f"{gib(budget.weights_bytes)}, KV cache {gib(budget.kv_cache_bytes)}, process {gib(budget.overhead_bytes)}",
         f"write memory_gib: {math.ceil(budget.requested_bytes / GIB)}",
     )
 

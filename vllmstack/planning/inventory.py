@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from vllmstack.planning.budget import GpuShare
 from vllmstack.planning.gpus import GpuType, gpu_types, usable_bytes
-from vllmstack.planning.memory import GpuShare
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from vllmstack.deployment.model import Model
 from vllmstack.errors import Problem
+from vllmstack.planning.budget import GpuShare, MemoryBudget
 from vllmstack.planning.dimensions import ModelDimensions
 from vllmstack.planning.engine_options import AUTOMATIC_LENGTH, EngineOptions, EngineRelease
 from vllmstack.planning.gpus import GIB, MIB
@@ -12,8 +13,6 @@ from vllmstack.planning.memory import (
     CONTEXT_BYTES,
     NCCL_BYTES,
     PREDICTION_ERROR_RATIO,
-    GpuShare,
-    MemoryBudget,
     gpu_budget,
     resolve_quantization,
     tensor_parallel_size,
@@ -309,7 +308,7 @@ def used_memory_warnings(case: Case, budget: MemoryBudget, used: Mapping[int, in
 
 def gpus_text(budget: MemoryBudget) -> str:
     """How many of which GPU, and the memory that CUDA sees of each."""
-    return f"{budget.devices} × {budget.device} ({gib(budget.total_bytes)})"  # noqa: RUF001
+    return f"{budget.devices} × {budget.device} ({gib(budget.total_bytes)})"
 
 
 def gib(size_bytes: int) -> str:

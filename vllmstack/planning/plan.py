@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 
 from vllmstack.deployment.model import Deployment, Engine, Model
 from vllmstack.errors import InvalidInput, Problem
+from vllmstack.planning.budget import GpuShare, MemoryBudget
 from vllmstack.planning.dimensions import ModelDimensions
 from vllmstack.planning.engine_options import EngineOptions, EngineRelease, read_options, release_of
 from vllmstack.planning.gpus import gpu_type
 from vllmstack.planning.host_memory import CpuCase, judge_host, judge_on_cpu
 from vllmstack.planning.inventory import Inventory, assume_gpus
 from vllmstack.planning.judgement import Case, Judgement, judge, used_memory_warnings
-from vllmstack.planning.memory import GpuShare, MemoryBudget, tensor_parallel_size
+from vllmstack.planning.memory import tensor_parallel_size
 from vllmstack.planning.placement import Replica, gpus_per_replica, place
 
 
@@ -77,7 +78,9 @@ def _machine(
     if deployment.gpu.type is None:
         return inventory, ["no GPU is seen here and gpu/type is left out: GPU memory is not judged"]
     kind = gpu_type(deployment.gpu.type, file=file)
-    return assume_gpus(inventory, kind, ids), [f"no GPU is seen here: planned for {len(set(ids))} × {kind.name}"]  # noqa: RUF001
+    return assume_gpus(inventory, kind, ids), [
+        f"planned for {len(set(ids))} × {kind.name}, which are assumed and not seen here"
+    ]
 
 
 def _missing_gpus(
@@ -97,8 +100,10 @@ def _missing_gpus(
             hint = f"use the ids {_ids(machine.gpu_ids)}"
         elif whole:
             hint = f"write replicas: {whole}"
+        elif gpus_per_replica(model) > len(there):
+            hint = f"write gpus: {len(there)}"
         else:
-            hint = f"write gpus: {len(there)} or less, or let fewer models share this machine"
+            hint = f"leave a model out: all of them need {len({gpu for one in replicas for gpu in one.gpu_ids})} GPUs"
         needs = sorted({gpu for replica in own for gpu in replica.gpu_ids})
         problems.append(
             Problem(

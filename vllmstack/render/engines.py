@@ -1,5 +1,6 @@
 """``engines.compose.yaml``: one Compose service a replica, and the networks and volumes that engines need."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ from vllmstack.deployment.model import Engine, GpuAccess, Model
 from vllmstack.images import ENGINE_IMAGES, Image
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
-from vllmstack.render.engine_config import model_directory
+from vllmstack.render.engine_config import model_directory, render_engine_config
 from vllmstack.render.header import header
 
 STATE_TO_ROOT = "../.."
@@ -70,6 +71,8 @@ def _service(replica: Replica, access: GpuAccess, image: str) -> dict[str, Any]:
             "vllmstack.model": model.name,
             "vllmstack.replica": str(replica.number),
             "vllmstack.gpus": ",".join(map(str, replica.gpu_ids)),
+            # Changed options make a new container: Compose does not look into what is mounted.
+            "vllmstack.config": hashlib.sha256(render_engine_config(model).encode()).hexdigest()[:16],
         },
         "environment": _environment(replica),
         "volumes": [_bind(f"./engines/{replica.model_file}", "/etc/vllmstack/engine.yaml")],

@@ -4,26 +4,29 @@ import deployment from 'deployment.js';
 
 const JSON_TYPE = 'application/json';
 
-// What nginx decides by itself; status → [type, code, message].
-const PAGES = {
-    400: ['invalid_request_error', 'bad_request', 'The request is not valid HTTP.'],
-    401: ['invalid_request_error', 'invalid_api_key', 'No API key that is known here was given.'],
-    403: ['invalid_request_error', 'forbidden', 'This is not allowed.'],
-    404: ['invalid_request_error', 'unknown_url', 'There is nothing at this path.'],
-    405: ['invalid_request_error', 'method_not_allowed', 'This path does not answer to this method.'],
-    408: ['invalid_request_error', 'request_timeout', 'The request did not arrive in time.'],
-    411: ['invalid_request_error', 'length_required', 'The request does not say how long its body is.'],
-    413: ['invalid_request_error', 'request_too_large', 'The request body is larger than this gateway accepts.'],
-    414: ['invalid_request_error', 'uri_too_long', 'The request line is too long.'],
-    429: ['rate_limit_error', 'rate_limit_exceeded', 'Too many requests.'],
-    431: ['invalid_request_error', 'headers_too_large', 'The request headers are too large.'],
-    500: ['server_error', 'internal_error', 'The gateway failed on this request.'],
-    501: ['invalid_request_error', 'not_implemented', 'The request uses a part of HTTP that is not supported.'],
-    502: ['server_error', 'replica_failed', 'The replica closed the connection before it answered.'],
-    503: ['server_error', 'no_replica_available', 'No replica of the model answers now.'],
-    504: ['server_error', 'replica_timeout', 'The replica did not answer in time.'],
-    505: ['invalid_request_error', 'bad_request', 'This version of HTTP is not supported.'],
-};
+/** What nginx decides by itself: [type, code, message]. In a function: a module's own values are made a request. */
+function wording(status) {
+    const pages = {
+        400: ['invalid_request_error', 'bad_request', 'The request is not valid HTTP.'],
+        401: ['invalid_request_error', 'invalid_api_key', 'No API key that is known here was given.'],
+        403: ['invalid_request_error', 'forbidden', 'This is not allowed.'],
+        404: ['invalid_request_error', 'unknown_url', 'There is nothing at this path.'],
+        405: ['invalid_request_error', 'method_not_allowed', 'This path does not answer to this method.'],
+        408: ['invalid_request_error', 'request_timeout', 'The request did not arrive in time.'],
+        411: ['invalid_request_error', 'length_required', 'The request does not say how long its body is.'],
+        413: ['invalid_request_error', 'request_too_large', 'The request body is larger than this gateway accepts.'],
+        414: ['invalid_request_error', 'uri_too_long', 'The request line is too long.'],
+        429: ['rate_limit_error', 'rate_limit_exceeded', 'Too many requests.'],
+        431: ['invalid_request_error', 'headers_too_large', 'The request headers are too large.'],
+        500: ['server_error', 'internal_error', 'The gateway failed on this request.'],
+        501: ['invalid_request_error', 'not_implemented', 'The request uses a part of HTTP that is not supported.'],
+        502: ['server_error', 'replica_failed', 'The replica closed the connection before it answered.'],
+        503: ['server_error', 'no_replica_available', 'No replica of the model answers now.'],
+        504: ['server_error', 'replica_timeout', 'The replica did not answer in time.'],
+        505: ['invalid_request_error', 'bad_request', 'This version of HTTP is not supported.'],
+    };
+    return pages[status] || pages[status < 500 ? 400 : 500];
+}
 
 const RETRY_SECONDS = 5; // as long as a replica that failed is left out (fail_timeout)
 
@@ -71,7 +74,7 @@ function sendPage(r, status) {
     if (status === 429) {
         r.headersOut['Retry-After'] = String(secondsToNextRequest(r));
     }
-    const known = PAGES[status] || PAGES[status < 500 ? 400 : 500];
+    const known = wording(status);
     send(r, status, known[0], known[1], known[2]);
 }
 

@@ -21,7 +21,7 @@ function parse(text) {
         }
         const parts = LINE.exec(line);
         if (parts === null) {
-            ngx.log(ngx.WARN, `${FILE}: line ${index + 1} is not \`NAME KEY\` (a key has at least 8 characters): left out`);
+            ngx.log(ngx.ERR, `${FILE}: line ${index + 1} is not \`NAME KEY\` (a key has at least 8 characters): left out`);
             return;
         }
         names[digest(parts[2])] = parts[1];

@@ -24,10 +24,9 @@ function begin(r, model) {
     r.variables.in_flight_key = key;
 }
 
-/** The addresses that nginx tried, in order: "a, b : c" → [a, b, c]. */
-function tried(r) {
-    const addresses = r.variables.upstream_addr;
-    return addresses ? addresses.split(/, | : /) : [];
+/** What nginx lists for each server tried, "a, b : c"; almost always it is one. */
+function listed(value) {
+    return value.indexOf(',') < 0 && value.indexOf(' ') < 0 ? [value] : value.split(/, | : /);
 }
 
 /** The service behind an address; nginx writes the pool's name where it found no server to try. */
@@ -35,35 +34,42 @@ function service(address) {
     return ngx.shared.replicas.get(`address ${address}`) || (/^[0-9]/.test(address) ? 'unknown' : NONE);
 }
 
-/** js_set $replica: who answered, for the log. */
-function replica(r) {
-    const addresses = tried(r);
-    return addresses.length === 0 ? '' : service(addresses[addresses.length - 1]);
-}
-
 /** One value into a histogram; buckets are kept apart here and summed up by expose(). */
 function observe(name, model, seconds) {
     if (!(seconds >= 0)) {
         return;
     }
-    const bound = SECONDS.find((limit) => seconds <= limit) || '+Inf';
-    add(`${name}_bucket|${model}|${bound}`, 1);
+    let i = 0;
+    while (i < SECONDS.length && seconds > SECONDS[i]) {
+        i++;
+    }
+    add(`${name}_bucket|${model}|${i < SECONDS.length ? SECONDS[i] : '+Inf'}`, 1);
     add(`${name}_sum|${model}`, seconds);
 }
 
-/** js_set $tries, which only log_format names: nginx evaluates it once, when a request has ended in any way. */
+/**
+ * js_set $tries, which only log_format names: nginx evaluates it once, when a request has ended in any way.
+ * Every request comes by here: what it costs is in docs/concepts/gateway.md.
+ */
 function record(r) {
-    const model = r.variables.model || NONE;
-    const services = tried(r).map(service).filter((name) => name !== NONE);
-    const last = services.length === 0 ? NONE : services[services.length - 1];
-    add(`requests_total|${model}|${last}|${r.variables.status}`, 1);
-    services.slice(0, -1).forEach((name) => add(`upstream_retries_total|${model}|${name}`, 1));
-    if (r.variables.in_flight_key) {
-        add(r.variables.in_flight_key, -1);
-        observe('request_duration_seconds', model, Number(r.variables.request_time));
-        observe('upstream_header_seconds', model, parseFloat((r.variables.upstream_header_time || '').split(/, | : /).pop()));
+    const variables = r.variables;
+    const model = variables.model || NONE;
+    const addresses = variables.upstream_addr;
+    const services = addresses ? listed(addresses).map(service).filter((name) => name !== NONE) : [];
+    const tries = services.length;
+    const key = variables.in_flight_key;
+    const last = tries === 0 || !key ? NONE : services[tries - 1];
+    add(`requests_total|${model}|${last}|${variables.status}`, 1);
+    for (let i = 0; i < tries - 1; i++) {
+        add(`upstream_retries_total|${model}|${services[i]}`, 1);
     }
-    return String(services.length);
+    if (key) {
+        add(key, -1);
+        observe('request_duration_seconds', model, Number(variables.request_time));
+        observe('upstream_header_seconds', model, parseFloat(listed(variables.upstream_header_time || '').pop()));
+        variables.replica = last;
+    }
+    return String(tries);
 }
 
 /** Requests in flight by model; what a worker that no longer exists had counted is dropped. */
@@ -142,4 +148,4 @@ function expose(r) {
     ].join(''));
 }
 
-export default {begin, expose, record, replica};
+export default {begin, expose, record};

@@ -1,0 +1,131 @@
+"""The README's first commands, as a newcomer runs them: `make up`, the printed curl, `make down`, `make up` again.
+
+Runs before the other modules, whose stack takes this one's place.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import docker
+import pytest
+
+from tests.stack.conftest import PROJECT, UP_SECONDS, Clone, Stack, environment
+from tests.stack.test_monitoring import query
+
+SECOND_UP_SECONDS = 120
+"""What a second `make up` may take: everything is built, only engines start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started:
+    """The default stack, and what `make up` said."""
+
+    stack: Stack
+    output: str
+
+
+@pytest.fixture(scope="module")
+def started(clone: Clone, docker_client: docker.DockerClient) -> Iterator[Started]:
+    done = clone.run("make", "up", seconds=UP_SECONDS)
+    stack = Stack(clone=clone, engine=docker_client, url="http://127.0.0.1:8000", key=None)
+    yield Started(stack=stack, output=done.stdout)
+    clone.vllmstack("down", "--delete-data")
+
+
+def answer_of_the_printed_curl(started: Started) -> str:
+    """What a person gets who pastes it."""
+    lines = started.output.splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith("curl "))
+    command = "\n".join(lines[start : start + 3])
+    done = subprocess.run(
+        ["bash", "-c", f"{command} --silent --show-error"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    return str(json.loads(done.stdout)["choices"][0]["message"]["content"])
+
+
+def test_the_curl_line_that_up_prints_answers_paris(started: Started) -> None:
+    assert "Paris" in answer_of_the_printed_curl(started)
+
+
+def test_two_replicas_serve(started: Started) -> None:
+    status = json.loads(started.stack.clone.vllmstack("status", "--json").stdout)
+
+    states = {row["service"]: row["state"] for row in status["services"]}
+    assert states == {
+        "engine-smoke-1": "serving",
+        "engine-smoke-2": "serving",
+        "gateway": "healthy",
+        "prometheus": "healthy",
+    } | ({"grafana": "healthy"} if "grafana" in states else {})
+
+
+def test_chat_prints_an_answer_and_its_timing(started: Started) -> None:
+    done = started.stack.clone.vllmstack("chat", "What is the capital of France?")
+
+    assert "Paris" in done.stdout
+    assert "TTFT" in done.stderr
+    assert "tok/s" in done.stderr
+
+
+def test_commands_fit_a_terminal_of_80_columns(started: Started) -> None:
+    for arguments in (["status"], ["doctor"], ["plan"], ["--help"], ["up", "--help"]):
+        done = started.stack.clone.vllmstack(*arguments)
+        assert max(map(len, done.stdout.splitlines())) <= 80, arguments
+
+
+def test_logs_show_one_model_alone(started: Started) -> None:
+    done = started.stack.clone.vllmstack("logs", "smoke", "--tail", "3")
+
+    assert "engine-smoke-1" in done.stdout
+    assert "gateway" not in done.stdout
+
+
+def test_an_engine_that_cannot_start_is_one_clear_message_and_leaves_the_running_stack_alone(started: Started) -> None:
+    file = started.stack.clone.folder / "deployments" / "broken.yaml"
+    text = (started.stack.clone.folder / "deployments" / "cpu-smoke.yaml").read_text()
+    # Positions beyond the model's own: vLLM refuses them, and nothing before it can know about the environment.
+    text = text.replace(
+        'VLLM_CPU_KVCACHE_SPACE: "1"', 'VLLM_CPU_KVCACHE_SPACE: "1"\n      VLLM_LOGGING_LEVEL: NONSENSE'
+    )
+    file.write_text(text.replace("name: cpu-smoke", "name: broken").replace("name: smoke\n", "name: broken-smoke\n"))
+
+    done = started.stack.clone.vllmstack("up", "broken", seconds=300, check=False)
+
+    file.unlink()
+    started.stack.clone.vllmstack("up", "cpu-smoke", seconds=300)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr.splitlines()[-1]
+    assert "hint:" in done.stderr
+    assert "NONSENSE" in done.stderr
+
+
+def test_data_survives_down_and_up_and_the_second_up_is_quick(started: Started) -> None:
+    stack = started.stack
+    before = time.time()
+    volumes = {
+        volume.name: volume.attrs["CreatedAt"] for volume in stack.engine.volumes.list(filters={"name": PROJECT})
+    }
+    assert {f"{PROJECT}_prometheus-data", f"{PROJECT}_hub-cache", f"{PROJECT}_compile-cache"} <= set(volumes)
+    password = (stack.clone.folder / "secrets" / "grafana_admin_password").read_text()
+
+    stack.clone.run("make", "down")
+    assert stack.containers() == []
+    started_again = time.monotonic()
+    stack.clone.run("make", "up", seconds=UP_SECONDS)
+    seconds = time.monotonic() - started_again
+    print(f"\nsecond `make up`: {seconds:.0f} s")
+
+    assert seconds < SECOND_UP_SECONDS
+    after = {volume.name: volume.attrs["CreatedAt"] for volume in stack.engine.volumes.list(filters={"name": PROJECT})}
+    assert after == volumes
+    assert (stack.clone.folder / "secrets" / "grafana_admin_password").read_text() == password
+    assert query(stack, f'up{{replica="engine-smoke-1"}} @ {before:.0f}'), "Prometheus lost what it had recorded"
+    assert "Paris" in answer_of_the_printed_curl(started)

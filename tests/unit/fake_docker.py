@@ -1,0 +1,137 @@
+"""A Docker daemon as the SDK shows it: made by a test, it answers and remembers what it was asked for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import docker.errors
+
+import docker
+
+
+@dataclass(kw_only=True)
+class FakeContainer:
+    """One container of the stack, with what `docker inspect` would say."""
+
+    service: str
+    model: str = ""
+    replica: int = 0
+    gpus: str = ""
+    status: str = "running"
+    health: str = "healthy"
+    health_line: str = ""
+    restarts: int = 0
+    exit_code: int = 0
+    out_of_memory: bool = False
+    host_port: int | None = None
+    log: tuple[str, ...] = ()
+    metrics: list[str] = field(default_factory=list)
+    """Answers of its /metrics, one a reading; none: it does not answer."""
+    project: str = "vllmstack"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        own = {"vllmstack.model": self.model, "vllmstack.replica": str(self.replica), "vllmstack.gpus": self.gpus}
+        compose = {
+            "com.docker.compose.project": self.project,
+            "com.docker.compose.service": self.service,
+            "com.docker.compose.oneoff": "False",
+        }
+        return compose | (own if self.model else {})
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        checks = [{"Output": f"{self.health_line}\n"}] if self.health_line else []
+        bindings = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(self.host_port)}]} if self.host_port else {}
+        return {
+            "Id": self.service,
+            "Config": {"Labels": self.labels},
+            "HostConfig": {"PortBindings": bindings},
+            "RestartCount": self.restarts,
+            "State": {
+                "Status": self.status,
+                "ExitCode": self.exit_code,
+                "OOMKilled": self.out_of_memory,
+                **({"Health": {"Status": self.health, "Log": checks}} if self.health else {}),
+            },
+        }
+
+    def logs(self, *, tail: int, stream: bool) -> bytes:
+        assert not stream
+        return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
+
+    def exec_run(self, command: list[str], *, stderr: bool) -> SimpleNamespace:
+        assert not stderr
+        if not self.metrics:
+            return SimpleNamespace(exit_code=1, output=b"")
+        return SimpleNamespace(exit_code=0, output=self.metrics.pop(0).encode())
+
+
+class FakeDocker:
+    """The parts of `docker.DockerClient` that vllmstack uses; attributes are set by tests."""
+
+    def __init__(self, root: Path) -> None:
+        self.stack: list[FakeContainer] = []
+        self.images_here: dict[str, dict[str, str]] = {}
+        """Labels by reference."""
+        self.registry: dict[str, list[dict[str, Any]] | Exception] = {}
+        """What a pull of a reference gives: events, or the error it ends with. Others cannot be found."""
+        self.pulled: list[str] = []
+        self.runtimes = ["io.containerd.runc.v2", "runc"]
+        self.server_version = "26.1.5+dfsg1"
+        self.root = root
+        self.api = SimpleNamespace(containers=self._summaries, inspect_container=self._inspect, pull=self._pull)
+        self.containers = SimpleNamespace(get=self._container)
+        self.images = SimpleNamespace(get=self._image, list=self._images)
+
+    @property
+    def client(self) -> docker.DockerClient:
+        return cast(docker.DockerClient, self)
+
+    def ping(self) -> bool:
+        return True
+
+    def info(self) -> dict[str, Any]:
+        return {"DockerRootDir": str(self.root), "Runtimes": {name: {} for name in self.runtimes}}
+
+    def version(self) -> dict[str, str]:
+        return {"Version": self.server_version}
+
+    def look(self) -> list[FakeContainer]:
+        """Every container there is; a test may override it to let time pass."""
+        return self.stack
+
+    def _summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, str]]:
+        wanted = dict(label.split("=", 1) for label in filters["label"])
+        found = [one for one in self.look() if all or one.status == "running"]
+        return [{"Id": one.service} for one in found if wanted.items() <= one.labels.items()]
+
+    def _container(self, identity: str) -> FakeContainer:
+        for one in self.stack:
+            if one.service == identity:
+                return one
+        raise docker.errors.NotFound(f"No such container: {identity}")
+
+    def _inspect(self, identity: str) -> dict[str, Any]:
+        return self._container(identity).attributes
+
+    def _image(self, reference: str) -> SimpleNamespace:
+        if reference not in self.images_here:
+            raise docker.errors.ImageNotFound(f"No such image: {reference}")
+        return SimpleNamespace(labels=self.images_here[reference])
+
+    def _images(self, *, name: str) -> list[str]:
+        return [reference for reference in self.images_here if reference.rpartition(":")[0] == name]
+
+    def _pull(self, reference: str, *, stream: bool, decode: bool) -> Iterator[dict[str, Any]]:
+        assert stream
+        assert decode
+        self.pulled.append(reference)
+        answer = self.registry.get(reference, docker.errors.NotFound("manifest unknown"))
+        if isinstance(answer, Exception):
+            raise answer
+        yield from answer
+        if not any("error" in event for event in answer):
+            self.images_here[reference] = {}

@@ -1,0 +1,95 @@
+"""Parameters and bytes against what the published checkpoints hold."""
+
+from dataclasses import replace
+
+import pytest
+
+from vllmstack.planning.dimensions import Quantization, public_models
+from vllmstack.planning.weights import layer_matrices, parameter_count, rotary_table_bytes, weights_bytes
+
+PARAMETERS = {
+    "meta-llama/Llama-2-7b-chat-hf": 6_738_415_616,
+    "meta-llama/Llama-2-13b-chat-hf": 13_015_864_320,
+    "meta-llama/Llama-2-70b-chat-hf": 68_976_648_192,
+    "meta-llama/Llama-3.1-8B-Instruct": 8_030_261_248,
+    "meta-llama/Llama-3.3-70B-Instruct": 70_553_706_496,
+    "meta-llama/Llama-3.2-1B-Instruct": 1_235_814_400,
+    "meta-llama/Llama-3.2-3B-Instruct": 3_212_749_824,
+    "mistralai/Mistral-7B-Instruct-v0.3": 7_248_023_552,
+    "Qwen/Qwen2.5-0.5B-Instruct": 494_032_768,
+    "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
+    "Qwen/Qwen3-0.6B": 596_049_920,
+    "Qwen/Qwen3-8B": 8_190_735_360,
+}
+
+
+@pytest.mark.parametrize(("hub", "count"), PARAMETERS.items())
+def test_parameters_are_those_of_the_checkpoint(hub: str, count: int) -> None:
+    assert parameter_count(public_models()[hub]) == count
+
+
+def test_a_bfloat16_checkpoint_is_two_bytes_a_parameter() -> None:
+    model = public_models()["meta-llama/Llama-3.1-8B-Instruct"]
+
+    assert weights_bytes(model, dtype="bfloat16", quantization=None) == 2 * 8_030_261_248
+
+
+@pytest.mark.parametrize(
+    ("hub", "gigabytes"),
+    [
+        # model.safetensors of the repository
+        ("TheBloke/Llama-2-7B-Chat-AWQ", 3.89),
+        # vLLM 0.26.0 logs 8.51 GiB for these dimensions with quantization: fp8, of which 0.03 are the rotary table
+        ("RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8", 9.09),
+    ],
+)
+def test_a_quantised_checkpoint_is_within_one_percent(hub: str, gigabytes: float) -> None:
+    model = public_models()[hub]
+
+    size = weights_bytes(model, dtype=model.dtype, quantization=model.quantization)
+
+    assert size / 1e9 == pytest.approx(gigabytes, rel=0.01)
+
+
+def test_tensor_parallelism_divides_all_but_norms() -> None:
+    model = public_models()["meta-llama/Llama-2-70b-chat-hf"]
+    whole = weights_bytes(model, dtype="float16", quantization=None)
+
+    quarter = weights_bytes(model, dtype="float16", quantization=None, tensor_parallel=4)
+
+    norms = 2 * (2 * model.layers + 1) * model.hidden_size
+    assert quarter - norms == (whole - norms) // 4
+
+
+def test_heads_of_keys_are_repeated_where_there_are_more_gpus() -> None:
+    model = replace(public_models()["meta-llama/Llama-3.1-8B-Instruct"], kv_heads=2)
+
+    key = layer_matrices(model, tensor_parallel=8)[1]
+
+    assert key == (128, 4096)
+
+
+def test_pipeline_stages_hold_their_layers_and_one_vocabulary_matrix() -> None:
+    model = public_models()["meta-llama/Llama-2-7b-chat-hf"]
+    whole = weights_bytes(model, dtype="float16", quantization=None)
+
+    stage = weights_bytes(model, dtype="float16", quantization=None, pipeline_parallel=2)
+
+    assert stage == pytest.approx(whole / 2, rel=0.001)
+
+
+def test_experts_multiply_the_mlp() -> None:
+    mistral = public_models()["mistralai/Mistral-7B-Instruct-v0.2"]
+    mixtral = replace(mistral, architecture="MixtralForCausalLM", experts=8, experts_per_token=2)
+
+    assert parameter_count(mixtral) == 46_702_792_704
+
+
+def test_groups_carry_scales_and_zero_points() -> None:
+    awq = Quantization(method="awq", bits=4, group_size=128, scale_bytes=2, zero_points=True)
+
+    assert awq.matrix_bytes(256, 1024) == 256 * 1024 // 2 + 256 * 8 * 2 + 256 * 8 // 2
+
+
+def test_the_rotary_table_is_a_row_for_each_position() -> None:
+    assert rotary_table_bytes(public_models()["meta-llama/Llama-3.1-8B-Instruct"], "bfloat16") == 131072 * 128 * 2

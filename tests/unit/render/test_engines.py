@@ -1,0 +1,330 @@
+"""The Compose services of the engines, byte for byte."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vllmstack.deployment.model import Deployment
+from vllmstack.images import images_for, load_images
+from vllmstack.planning.placement import place
+from vllmstack.planning.plan import Plan
+from vllmstack.render.engine_config import render_engine_config
+from vllmstack.render.engines import render_engines
+
+KNOWN = load_images(Path(__file__).parents[3] / "docker" / "images.yaml")
+
+CPU: dict[str, Any] = {"name": "smoke", "source": {"directory": "/clone/models/smoke"}, "engine": "vllm-cpu"}
+HUB: dict[str, Any] = {"name": "org/Llama-3.1", "source": {"hub": "org/Llama-3.1"}}
+
+
+def deployment(*models: dict[str, Any], **changes: Any) -> Deployment:
+    return Deployment.model_validate({"name": "test", "models": list(models)} | changes)
+
+
+def rendered(of: Deployment) -> str:
+    plan = Plan(deployment=of, replicas=place(of.models, core_ids=(0, 1)))
+    files = render_engines(plan, images_for(of, KNOWN))
+    assert list(files) == ["engines.compose.yaml"]
+    return files["engines.compose.yaml"]
+
+
+def document(of: Deployment) -> dict[str, Any]:
+    parsed: dict[str, Any] = yaml.safe_load(rendered(of))
+    return parsed
+
+
+def service(of: Deployment, name: str) -> dict[str, Any]:
+    one: dict[str, Any] = document(of)["services"][name]
+    return one
+
+
+def config_digest(of: Deployment, index: int = 0) -> str:
+    return hashlib.sha256(render_engine_config(of.models[index]).encode()).hexdigest()[:16]
+
+
+def test_a_local_model_on_cores() -> None:
+    smoke = deployment(
+        CPU
+        | {"serve": {"enforce_eager": True}, "environment": {"VLLM_CPU_KVCACHE_SPACE": "1"}}
+        | {"startup_seconds": 300, "drain_seconds": 10}
+    )
+
+    assert (
+        rendered(smoke)
+        == f"""\
+# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# What is edited here is lost.
+services:
+  engine-smoke-1:
+    extends:
+      file: ../../docker/engine/service.yaml
+      service: engine-cpu
+    image: vllmstack/engine-cpu:{KNOWN.vllm}
+    labels:
+      vllmstack.model: smoke
+      vllmstack.replica: '1'
+      vllmstack.gpus: ''
+      vllmstack.config: {config_digest(smoke)}
+    environment:
+      VLLM_CPU_OMP_THREADS_BIND: '0'
+      HF_HUB_OFFLINE: '1'
+      VLLM_CPU_KVCACHE_SPACE: '1'
+    volumes:
+    - type: bind
+      source: ./engines/smoke.yaml
+      target: /etc/vllmstack/engine.yaml
+      read_only: true
+      bind:
+        create_host_path: false
+    - type: bind
+      source: /clone/models/smoke
+      target: /models/smoke
+      read_only: true
+      bind:
+        create_host_path: false
+    mem_limit: 10240m
+    stop_grace_period: 25s
+    healthcheck:
+      start_period: 300s
+    networks:
+    - engines
+networks:
+  engines:
+    internal: true
+volumes:
+  hub-cache: {{}}
+  compile-cache: {{}}
+"""
+    )
+
+
+def test_a_gated_model_of_the_hub_on_two_gpus_with_the_nvidia_runtime() -> None:
+    gated = deployment(
+        HUB | {"source": {"hub": "org/Llama-3.1", "gated": True}, "gpus": [[3], [5]], "memory_gib": 48.5}
+    )
+
+    assert (
+        rendered(gated)
+        == f"""\
+# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# What is edited here is lost.
+services:
+  engine-org-llama-3-1-1:
+    extends:
+      file: ../../docker/engine/service.yaml
+      service: engine-gpu
+    image: vllm/vllm-openai:v{KNOWN.vllm}
+    labels:
+      vllmstack.model: org/Llama-3.1
+      vllmstack.replica: '1'
+      vllmstack.gpus: '3'
+      vllmstack.config: {config_digest(gated)}
+    environment:
+      HF_TOKEN_PATH: /run/secrets/hub_token
+    volumes:
+    - type: bind
+      source: ./engines/org-llama-3-1.yaml
+      target: /etc/vllmstack/engine.yaml
+      read_only: true
+      bind:
+        create_host_path: false
+    mem_limit: 49664m
+    stop_grace_period: 45s
+    healthcheck:
+      start_period: 1800s
+    networks:
+    - engines
+    - downloads
+    secrets:
+    - hub_token
+    deploy:
+      resources:
+        reservations:
+          devices:
+          - driver: nvidia
+            device_ids:
+            - '3'
+            capabilities:
+            - gpu
+  engine-org-llama-3-1-2:
+    extends:
+      file: ../../docker/engine/service.yaml
+      service: engine-gpu
+    image: vllm/vllm-openai:v{KNOWN.vllm}
+    labels:
+      vllmstack.model: org/Llama-3.1
+      vllmstack.replica: '2'
+      vllmstack.gpus: '5'
+      vllmstack.config: {config_digest(gated)}
+    environment:
+      HF_TOKEN_PATH: /run/secrets/hub_token
+    volumes:
+    - type: bind
+      source: ./engines/org-llama-3-1.yaml
+      target: /etc/vllmstack/engine.yaml
+      read_only: true
+      bind:
+        create_host_path: false
+    mem_limit: 49664m
+    stop_grace_period: 45s
+    healthcheck:
+      start_period: 1800s
+    networks:
+    - engines
+    - downloads
+    secrets:
+    - hub_token
+    deploy:
+      resources:
+        reservations:
+          devices:
+          - driver: nvidia
+            device_ids:
+            - '5'
+            capabilities:
+            - gpu
+    depends_on:
+      engine-org-llama-3-1-1:
+        condition: service_healthy
+networks:
+  engines:
+    internal: true
+  downloads: {{}}
+volumes:
+  hub-cache: {{}}
+  compile-cache: {{}}
+secrets:
+  hub_token:
+    file: ../../secrets/hub_token
+"""
+    )
+
+
+def test_with_cdi_each_gpu_is_named_as_a_device() -> None:
+    replicas = document(deployment(HUB | {"replicas": 2}, gpu={"access": "cdi"}))["services"]
+
+    assert {name: one["devices"] for name, one in replicas.items()} == {
+        "engine-org-llama-3-1-1": ["nvidia.com/gpu=0"],
+        "engine-org-llama-3-1-2": ["nvidia.com/gpu=1"],
+    }
+    assert not any("deploy" in one for one in replicas.values())
+
+
+@pytest.mark.parametrize(
+    ("access", "gpus"),
+    [
+        ("cdi", {"devices": ["nvidia.com/gpu=0", "nvidia.com/gpu=1"]}),
+        (
+            "nvidia",
+            {
+                "deploy": {
+                    "resources": {
+                        "reservations": {
+                            "devices": [{"driver": "nvidia", "device_ids": ["0", "1"], "capabilities": ["gpu"]}]
+                        }
+                    }
+                }
+            },
+        ),
+    ],
+)
+def test_a_replica_that_spans_two_gpus_gets_both(access: str, gpus: dict[str, Any]) -> None:
+    one = service(deployment(HUB | {"gpus": 2}, gpu={"access": access}), "engine-org-llama-3-1-1")
+
+    assert {key: one[key] for key in gpus} == gpus
+    assert one["labels"]["vllmstack.gpus"] == "0,1"
+
+
+def test_two_models_have_a_file_an_image_and_a_gpu_each() -> None:
+    both = document(deployment(HUB, CPU, {"name": "qwen", "source": {"hub": "org/qwen"}}))["services"]
+
+    assert {name: (one["image"], one["labels"]["vllmstack.gpus"]) for name, one in both.items()} == {
+        "engine-org-llama-3-1-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "0"),
+        "engine-smoke-1": (f"vllmstack/engine-cpu:{KNOWN.vllm}", ""),
+        "engine-qwen-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "1"),
+    }
+    assert [one["volumes"][0]["source"] for one in both.values()] == [
+        "./engines/org-llama-3-1.yaml",
+        "./engines/smoke.yaml",
+        "./engines/qwen.yaml",
+    ]
+    assert not any("depends_on" in one for one in both.values())
+
+
+@pytest.mark.parametrize(
+    ("model", "waits"),
+    [
+        (HUB, True),
+        (HUB | {"serve": {"enforce_eager": True}}, True),
+        (CPU, True),
+        # Nothing to download, nothing to compile.
+        (CPU | {"serve": {"enforce_eager": True}}, False),
+    ],
+)
+def test_replicas_that_share_a_cache_wait_for_the_first(model: dict[str, Any], waits: bool) -> None:
+    first, *others = document(deployment(model | {"replicas": 3}))["services"].items()
+
+    assert "depends_on" not in first[1]
+    assert [one.get("depends_on") for _, one in others] == [
+        {first[0]: {"condition": "service_healthy"}} if waits else None
+    ] * 2
+
+
+def test_only_models_of_the_hub_reach_the_internet() -> None:
+    local = document(deployment(CPU))
+    hub = document(deployment(HUB))
+
+    assert local["services"]["engine-smoke-1"]["networks"] == ["engines"]
+    assert local["networks"] == {"engines": {"internal": True}}
+    assert hub["services"]["engine-org-llama-3-1-1"]["networks"] == ["engines", "downloads"]
+    assert hub["networks"] == {"engines": {"internal": True}, "downloads": {}}
+
+
+def test_the_token_is_only_given_to_models_that_ask_for_one() -> None:
+    gated = {"name": "gated", "source": {"hub": "org/gated", "gated": True}}
+
+    mixed = document(deployment(gated, HUB))["services"]
+
+    assert mixed["engine-gated-1"]["secrets"] == ["hub_token"]
+    assert "secrets" not in mixed["engine-org-llama-3-1-1"]
+    assert "HF_TOKEN_PATH" not in mixed["engine-org-llama-3-1-1"]["environment"]
+    assert "secrets" not in document(deployment(HUB))
+
+
+def test_the_deployments_environment_has_the_last_word() -> None:
+    one = service(deployment(CPU | {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}), "engine-smoke-1")
+
+    assert one["environment"]["VLLM_CPU_OMP_THREADS_BIND"] == "nobind"
+
+
+def test_a_dollar_sign_stays_one_when_compose_reads_the_file() -> None:
+    priced = CPU | {"environment": {"PRICE": "$5 ${HOME}"}, "source": {"directory": "/models/a$b"}}
+
+    one = service(deployment(priced), "engine-smoke-1")
+
+    assert one["environment"]["PRICE"] == "$$5 $${HOME}"
+    assert one["volumes"][1]["source"] == "/models/a$$b"
+
+
+def test_an_image_of_the_deployments_own_is_run() -> None:
+    own = deployment(HUB, images={"engine": "own/vllm:1"})
+
+    assert service(own, "engine-org-llama-3-1-1")["image"] == "own/vllm:1"
+
+
+def test_changed_options_make_a_new_container() -> None:
+    def label(**serve: Any) -> str:
+        labels = service(deployment(HUB | {"serve": serve}), "engine-org-llama-3-1-1")["labels"]
+        return str(labels["vllmstack.config"])
+
+    assert label(max_model_len=4096) == label(max_model_len=4096)
+    assert label(max_model_len=4096) != label(max_model_len=8192)
+
+
+def test_the_same_plan_gives_the_same_bytes() -> None:
+    models = [HUB | {"replicas": 2}, CPU]
+
+    assert rendered(deployment(*models)) == rendered(deployment(*models))

@@ -1,0 +1,196 @@
+"""All rendered files together, and the values that compose.yaml is given."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vllmstack.deployment.model import Deployment, Gateway
+from vllmstack.images import Image, images_for, load_images
+from vllmstack.planning.placement import place
+from vllmstack.planning.plan import Plan
+from vllmstack.render.stack import gateway_url, published_address, render_stack
+
+KNOWN = load_images(Path(__file__).parents[3] / "docker" / "images.yaml")
+TLS = {"certificate": "/tls/cert.pem", "key": "/tls/key.pem"}
+KEYS = "/keys/keys.txt"
+
+
+def plan(**changes: Any) -> Plan:
+    models = [
+        {"name": "llama", "source": {"hub": "org/llama"}, "replicas": 2},
+        {"name": "smoke", "source": {"directory": "/models/smoke"}, "engine": "vllm-cpu"},
+    ]
+    deployment = Deployment.model_validate({"name": "test", "models": models} | changes)
+    return Plan(deployment=deployment, replicas=place(deployment.models, core_ids=(0, 1)))
+
+
+def rendered(of: Plan) -> dict[str, str]:
+    return render_stack(of, images_for(of.deployment, KNOWN))
+
+
+def variables(**changes: Any) -> dict[str, str]:
+    """compose.env as Compose reads it."""
+    lines = [line for line in rendered(plan(**changes))["compose.env"].splitlines() if not line.startswith("#")]
+    return {key: value.strip("'") for key, _, value in (line.partition("=") for line in lines)}
+
+
+def test_every_file_has_its_place() -> None:
+    assert sorted(rendered(plan())) == [
+        "compose.env",
+        "engines.compose.yaml",
+        "engines/llama.yaml",
+        "engines/smoke.yaml",
+        "gateway/admission.conf",
+        "gateway/limits.conf",
+        "gateway/listen.conf",
+        "gateway/routes.json",
+        "gateway/upstreams.conf",
+        "loadtest/targets.json",
+        "prometheus/engines.json",
+        "prometheus/gateway.json",
+    ]
+
+
+def test_the_values_of_a_deployment_that_leaves_all_to_the_defaults() -> None:
+    of = plan()
+    digests = variables()
+
+    assert (
+        rendered(of)["compose.env"]
+        == f"""\
+# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# What is edited here is lost.
+VLLMSTACK_STATE=.vllmstack/test
+VLLMSTACK_PUBLISH='127.0.0.1:8000:8080'
+VLLMSTACK_URL='http://127.0.0.1:8000'
+VLLMSTACK_GATEWAY_DIGEST={digests["VLLMSTACK_GATEWAY_DIGEST"]}
+VLLMSTACK_PROMETHEUS_DIGEST={digests["VLLMSTACK_PROMETHEUS_DIGEST"]}
+VLLMSTACK_RETENTION_DAYS=15
+VLLMSTACK_SCRAPE_SECONDS=5
+VLLMSTACK_IMAGE_GATEWAY='{KNOWN.images["gateway"].reference}'
+VLLMSTACK_IMAGE_PROMETHEUS='{KNOWN.images["prometheus"].reference}'
+VLLMSTACK_IMAGE_GRAFANA='{KNOWN.images["grafana"].reference}'
+COMPOSE_PROFILES=grafana
+"""
+    )
+
+
+def test_with_keys_it_is_published_on_every_address_and_reads_the_copied_key_file() -> None:
+    values = variables(gateway={"api_keys_file": KEYS})
+
+    assert values["VLLMSTACK_PUBLISH"] == "0.0.0.0:8000:8080"
+    assert values["VLLMSTACK_URL"] == "http://127.0.0.1:8000"
+    assert values["VLLMSTACK_API_KEYS_FILE"] == "secrets/api_keys"
+    assert "VLLMSTACK_TLS_KEY_FILE" not in values
+
+
+def test_with_tls_the_published_port_leads_to_the_one_that_speaks_it() -> None:
+    values = variables(gateway={"tls": TLS, "port": 443})
+
+    assert values["VLLMSTACK_PUBLISH"] == "127.0.0.1:443:8443"
+    assert values["VLLMSTACK_URL"] == "https://127.0.0.1:443"
+    assert values["VLLMSTACK_TLS_CERTIFICATE_FILE"] == "secrets/tls_certificate"
+    assert values["VLLMSTACK_TLS_KEY_FILE"] == "secrets/tls_key"
+    assert "VLLMSTACK_API_KEYS_FILE" not in values
+
+
+def test_an_ipv6_address_stands_in_brackets() -> None:
+    values = variables(gateway={"address": "fd00::1", "api_keys_file": KEYS})
+
+    assert values["VLLMSTACK_PUBLISH"] == "[fd00::1]:8000:8080"
+    assert values["VLLMSTACK_URL"] == "http://[fd00::1]:8000"
+
+
+@pytest.mark.parametrize(
+    ("gateway", "address", "url"),
+    [
+        ({}, "127.0.0.1", "http://127.0.0.1:8000"),
+        ({"api_keys_file": KEYS}, "0.0.0.0", "http://127.0.0.1:8000"),  # noqa: S104
+        ({"api_keys_file": KEYS, "address": "127.0.0.1"}, "127.0.0.1", "http://127.0.0.1:8000"),
+        ({"api_keys_file": KEYS, "address": "::"}, "::", "http://127.0.0.1:8000"),
+        ({"address": "::1", "port": 9000}, "::1", "http://[::1]:9000"),
+        ({"api_keys_file": KEYS, "address": "10.1.2.3", "tls": TLS}, "10.1.2.3", "https://10.1.2.3:8000"),
+    ],
+)
+def test_a_client_on_this_host_is_given_an_address_it_can_reach(
+    gateway: dict[str, Any], address: str, url: str
+) -> None:
+    settings = Gateway.model_validate(gateway)
+
+    assert published_address(settings) == address
+    assert gateway_url(settings) == url
+
+
+def test_an_image_that_was_left_out_is_not_started() -> None:
+    of = plan()
+    without = {name: image for name, image in images_for(of.deployment, KNOWN).items() if name != "grafana"}
+
+    text = render_stack(of, without)["compose.env"]
+
+    assert "grafana" not in text
+    assert "COMPOSE_PROFILES" not in text
+
+
+def test_the_images_that_were_provided_are_run_not_those_of_the_list() -> None:
+    of = plan()
+    provided = dict(images_for(of.deployment, KNOWN)) | {"prometheus": Image(reference="vllmstack/prometheus:3.5.0")}
+
+    text = render_stack(of, provided)["compose.env"]
+
+    assert "VLLMSTACK_IMAGE_PROMETHEUS='vllmstack/prometheus:3.5.0'\n" in text
+
+
+def test_prometheus_gets_the_deployments_own_times() -> None:
+    values = variables(monitoring={"retention_days": 3, "scrape_seconds": 10})
+
+    assert values["VLLMSTACK_RETENTION_DAYS"] == "3"
+    assert values["VLLMSTACK_SCRAPE_SECONDS"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("change", "changed"),
+    [
+        ({"gateway": {"body_limit_mib": 64}}, {"VLLMSTACK_GATEWAY_DIGEST"}),
+        ({"monitoring": {"scrape_seconds": 7}}, {"VLLMSTACK_PROMETHEUS_DIGEST"}),
+        ({"description": "Other words"}, set()),
+    ],
+)
+def test_a_container_is_made_anew_when_what_it_mounts_has_changed(change: dict[str, Any], changed: set[str]) -> None:
+    before, after = variables(), variables(**change)
+
+    assert {name for name in before if name.endswith("_DIGEST") and before[name] != after[name]} == changed
+
+
+def test_the_engines_configuration_says_where_it_comes_from() -> None:
+    text = rendered(plan())["engines/llama.yaml"]
+
+    assert text.startswith("# Rendered by vllmstack from deployments/test.yaml")
+    assert yaml.safe_load(text)["model"] == "org/llama"
+
+
+def test_targets_are_written_for_every_model_without_what_is_not_asked() -> None:
+    target = {"load": {"concurrency": 4}, "output_tokens_per_second": 50, "ttft_seconds": {"p95": 2}, "error_ratio": 0}
+    models = [
+        {"name": "llama", "source": {"hub": "org/llama"}, "targets": [target]},
+        {"name": "other", "source": {"hub": "org/other"}},
+    ]
+
+    assert json.loads(rendered(plan(models=models))["loadtest/targets.json"]) == {
+        "llama": [
+            {
+                "load": {"concurrency": 4},
+                "scenario": "chat",
+                "output_tokens_per_second": 50,
+                "ttft_seconds": {"p95": 2},
+                "error_ratio": 0,
+            }
+        ],
+        "other": [],
+    }
+
+
+def test_the_same_plan_gives_the_same_bytes() -> None:
+    assert rendered(plan(gateway={"tls": TLS})) == rendered(plan(gateway={"tls": TLS}))

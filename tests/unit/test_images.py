@@ -1,0 +1,70 @@
+"""docker/images.yaml, and which of its images a deployment needs."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from vllmstack.deployment.model import Deployment
+from vllmstack.images import Image, images_for, load_images
+
+ROOT = Path(__file__).parents[2]
+KNOWN = load_images(ROOT / "docker" / "images.yaml")
+
+
+def deployment(*engines: str, **changes: Any) -> Deployment:
+    models = [
+        {"name": f"model-{number}", "source": {"hub": "a/b"}, "engine": engine} for number, engine in enumerate(engines)
+    ]
+    return Deployment.model_validate({"name": "test", "models": models} | changes)
+
+
+@pytest.mark.parametrize(
+    ("engines", "names"),
+    [
+        (["vllm"], {"gateway", "prometheus", "grafana", "engine"}),
+        (["vllm-cpu", "vllm-cpu"], {"gateway", "prometheus", "grafana", "engine-cpu"}),
+        (["vllm", "vllm-cpu"], {"gateway", "prometheus", "grafana", "engine", "engine-cpu"}),
+    ],
+)
+def test_only_the_engines_that_are_used_are_needed(engines: list[str], names: set[str]) -> None:
+    assert set(images_for(deployment(*engines), KNOWN)) == names
+
+
+def test_without_grafana_its_image_is_not_needed() -> None:
+    assert "grafana" not in images_for(deployment("vllm", monitoring={"grafana": False}), KNOWN)
+
+
+def test_an_image_that_the_deployment_names_is_only_pulled() -> None:
+    images = images_for(deployment("vllm", images={"prometheus": "own/prometheus:1"}), KNOWN)
+
+    assert images["prometheus"] == Image(reference="own/prometheus:1", pulled=True, build=None)
+    assert images["gateway"] == KNOWN.images["gateway"]
+
+
+def test_the_engines_carry_the_release_that_everything_is_pinned_to() -> None:
+    assert KNOWN.images["engine"].reference == f"vllm/vllm-openai:v{KNOWN.vllm}"
+    assert KNOWN.images["engine-cpu"].reference == f"vllmstack/engine-cpu:{KNOWN.vllm}"
+
+
+def test_what_is_not_pulled_can_be_built() -> None:
+    unpulled = {name: image for name, image in KNOWN.images.items() if not image.pulled}
+
+    assert unpulled
+    assert all(image.build for image in unpulled.values())
+
+
+def test_every_build_names_a_folder_with_a_dockerfile() -> None:
+    folders = [image.build.folder for image in KNOWN.images.values() if image.build]
+
+    assert folders
+    assert all((ROOT / "docker" / folder / "Dockerfile").is_file() for folder in folders)
+
+
+def test_a_key_that_nobody_knows_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "images.yaml"
+    file.write_text('vllm: "1"\nimages: {gateway: {reference: a, tag: b}}\n')
+
+    with pytest.raises(ValidationError, match="tag"):
+        load_images(file)
