@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
 from docker.models.networks import Network
 
-import docker
 from tests.gateway.containers import (
     GATEWAY_IMAGE,
     PREFIX,

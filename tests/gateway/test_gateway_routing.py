@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 
 from tests.gateway.containers import GatewayContainer, Replica, eventually
@@ -12,7 +12,7 @@ from tests.gateway.containers import GatewayContainer, Replica, eventually
 CHAT = "/v1/chat/completions"
 
 
-def assert_openai_error(reply: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def assert_openai_error(reply: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """The shape that OpenAI's clients read."""
     assert reply.status_code == status, reply.text
     assert reply.headers["content-type"] == "application/json"

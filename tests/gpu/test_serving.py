@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import docker
 import openai
 import pytest
 
-import docker
 from tests.gpu.dummy_model import LLAMA_2_7B, write_model
 
 ROOT = Path(__file__).parents[2]

@@ -5,10 +5,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import docker
 import pytest
 import yaml
 
-import docker
 from vllmstack.deployment.model import Deployment
 from vllmstack.host.image_supply import ImageSupply
 from vllmstack.images import load_images

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import httpx2
 import openai
 import pytest
 from docker.models.containers import Container
-
-import docker
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "vllmstack-test"

@@ -46,6 +46,7 @@ def answer_of_the_printed_curl(started: Started) -> str:
         text=True,
         timeout=60,
         env=environment(),
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     return str(json.loads(done.stdout)["choices"][0]["message"]["content"])
@@ -88,23 +89,29 @@ def test_logs_show_one_model_alone(started: Started) -> None:
     assert "gateway" not in done.stdout
 
 
-def test_an_engine_that_cannot_start_is_one_clear_message_and_leaves_the_running_stack_alone(started: Started) -> None:
-    file = started.stack.clone.folder / "deployments" / "broken.yaml"
-    text = (started.stack.clone.folder / "deployments" / "cpu-smoke.yaml").read_text()
-    # Positions beyond the model's own: vLLM refuses them, and nothing before it can know about the environment.
-    text = text.replace(
-        'VLLM_CPU_KVCACHE_SPACE: "1"', 'VLLM_CPU_KVCACHE_SPACE: "1"\n      VLLM_LOGGING_LEVEL: NONSENSE'
+def test_an_engine_that_cannot_start_is_one_clear_message_and_nothing_of_it_stays(started: Started) -> None:
+    clone = started.stack.clone
+    file = clone.folder / "deployments" / "broken.yaml"
+    text = (clone.folder / "deployments" / "cpu-smoke.yaml").read_text()
+    # A value that only vLLM knows to be wrong, at its start.
+    good, bad = 'VLLM_CPU_KVCACHE_SPACE: "1"', 'VLLM_CPU_KVCACHE_SPACE: "1"\n      VLLM_LOGGING_LEVEL: NONSENSE'
+    file.write_text(
+        text.replace(good, bad)
+        .replace("name: cpu-smoke", "name: broken")
+        .replace("- name: smoke", "- name: broken-model")
     )
-    file.write_text(text.replace("name: cpu-smoke", "name: broken").replace("name: smoke\n", "name: broken-smoke\n"))
 
-    done = started.stack.clone.vllmstack("up", "broken", seconds=300, check=False)
-
+    done = clone.vllmstack("up", "broken", seconds=300, check=False)
+    left = [one.labels["com.docker.compose.service"] for one in started.stack.containers()]
     file.unlink()
-    started.stack.clone.vllmstack("up", "cpu-smoke", seconds=300)
+    clone.vllmstack("up", "cpu-smoke", seconds=300)
+
     assert done.returncode == 1
-    assert "Traceback" not in done.stderr.splitlines()[-1]
-    assert "hint:" in done.stderr
+    assert "engine-broken-model-1" in done.stderr
     assert "NONSENSE" in done.stderr
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [service for service in left if "broken" in service] == []
 
 
 def test_data_survives_down_and_up_and_the_second_up_is_quick(started: Started) -> None:

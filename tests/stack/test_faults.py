@@ -2,7 +2,10 @@
 
 import concurrent.futures
 import json
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import httpx2
 
@@ -10,24 +13,42 @@ from tests.stack.conftest import Stack, await_condition
 from tests.stack.test_serving import ask
 
 
-def test_a_stopped_replica_is_left_out_and_comes_back(stack: Stack) -> None:
-    client = stack.client()
-    replica = stack.container("engine-smoke-2")
-    stop = concurrent.futures.ThreadPoolExecutor(max_workers=1)
+@contextmanager
+def stopped(stack: Stack, service: str) -> Iterator[None]:
+    """Stops a container for as long as the block lasts, and ends with it healthy again."""
+    stack.container(service).stop()
+    try:
+        yield
+    finally:
+        stack.container(service).start()
+        await_condition(
+            lambda: stack.container(service).attrs["State"]["Health"]["Status"] == "healthy",
+            seconds=180,
+            what=f"{service} healthy again",
+        )
 
-    stopped = stop.submit(replica.stop)
-    answers = [ask(client, "What is the capital of France?") for _ in range(20)]
-    stopped.result(timeout=60)
-    answers += [ask(client, "What is the capital of France?") for _ in range(20)]
+
+def test_no_request_fails_while_a_replica_stops_and_it_serves_again_when_it_is_back(stack: Stack) -> None:
+    client = stack.client()
+    answers: list[str] = []
+    done = threading.Event()
+
+    def keep_asking() -> None:
+        while not done.is_set():
+            answers.append(ask(client, "What is the capital of France?"))
+
+    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+        askers = [pool.submit(keep_asking) for _ in range(2)]
+        try:
+            with stopped(stack, "engine-smoke-2"):
+                answered = len(answers)
+                await_condition(lambda: len(answers) > answered + 40, seconds=60, what="40 answers without the replica")
+        finally:
+            done.set()
+        for asker in askers:
+            asker.result(timeout=60)
 
     assert all("Paris" in answer for answer in answers)
-
-    replica.start()
-    await_condition(
-        lambda: stack.container("engine-smoke-2").attrs["State"]["Health"]["Status"] == "healthy",
-        seconds=180,
-        what="the replica healthy again",
-    )
 
     def served_by_it() -> bool:
         with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:
@@ -38,48 +59,38 @@ def test_a_stopped_replica_is_left_out_and_comes_back(stack: Stack) -> None:
 
 
 def test_a_request_in_flight_ends_when_its_engine_is_asked_to_stop(stack: Stack) -> None:
-    replica = stack.container("engine-other-smoke-1")
     with concurrent.futures.ThreadPoolExecutor(max_workers=1) as pool:
         long = pool.submit(
             stack.client().completions.create,
             model="other/smoke", prompt="Hello", max_tokens=1500, extra_body={"ignore_eos": True},
         )  # fmt: skip
-        time.sleep(1)  # long enough to be decoding, short against its 1,500 tokens
-        assert not long.done()
-        replica.stop()
-        usage = long.result(timeout=60).usage
-    replica.start()
-    await_condition(
-        lambda: stack.container("engine-other-smoke-1").attrs["State"]["Health"]["Status"] == "healthy",
-        seconds=180,
-        what="the engine healthy again",
-    )
+        await_condition(
+            lambda: running(stack, "engine-other-smoke-1") == 1, seconds=10, what="the request in the engine"
+        )
+        with stopped(stack, "engine-other-smoke-1"):
+            usage = long.result(timeout=60).usage
 
     assert usage
     assert usage.completion_tokens == 1500
 
 
+def running(stack: Stack, service: str) -> int:
+    """Requests that the engine works on."""
+    rows = json.loads(stack.clone.vllmstack("status", "--json").stdout)["services"]
+    return next(row["running"] for row in rows if row["service"] == service)
+
+
 def test_a_model_without_a_replica_is_a_503_with_retry_after_and_ready_names_it(stack: Stack) -> None:
-    replica = stack.container("engine-other-smoke-1")
-    replica.stop()
-    try:
-        with stack.http() as http:
-            answer = http.post("/v1/completions", json={"model": "other/smoke", "prompt": "Hello", "max_tokens": 1})
+    with stopped(stack, "engine-other-smoke-1"), stack.http() as http:
+        answer = http.post("/v1/completions", json={"model": "other/smoke", "prompt": "Hello", "max_tokens": 1})
 
-            def says_so() -> bool:
-                ready = http.get("/ready")
-                return ready.status_code == httpx2.codes.SERVICE_UNAVAILABLE and "other/smoke" in ready.text
+        def says_so() -> bool:
+            ready = http.get("/ready")
+            return ready.status_code == httpx2.codes.SERVICE_UNAVAILABLE and "other/smoke" in ready.text
 
-            await_condition(says_so, seconds=15, what="/ready names the model")
-            other = http.post("/v1/completions", json={"model": "smoke", "prompt": "Hello", "max_tokens": 1})
-            status = stack.clone.vllmstack("status", "--json")
-    finally:
-        replica.start()
-    await_condition(
-        lambda: stack.container("engine-other-smoke-1").attrs["State"]["Health"]["Status"] == "healthy",
-        seconds=180,
-        what="the engine healthy again",
-    )
+        await_condition(says_so, seconds=15, what="/ready names the model")
+        other = http.post("/v1/completions", json={"model": "smoke", "prompt": "Hello", "max_tokens": 1})
+        status = stack.clone.vllmstack("status", "--json")
 
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0

@@ -6,9 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
-import docker.errors
-
 import docker
+import docker.errors
 
 
 @dataclass(kw_only=True)
@@ -30,6 +29,11 @@ class FakeContainer:
     metrics: list[str] = field(default_factory=list)
     """Answers of its /metrics, one a reading; none: it does not answer."""
     project: str = "vllmstack"
+    id: str = ""
+    """The service's name, unless several containers of one service come one after the other."""
+
+    def __post_init__(self) -> None:
+        self.id = self.id or self.service
 
     @property
     def labels(self) -> dict[str, str]:
@@ -46,7 +50,7 @@ class FakeContainer:
         checks = [{"Output": f"{self.health_line}\n"}] if self.health_line else []
         bindings = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(self.host_port)}]} if self.host_port else {}
         return {
-            "Id": self.service,
+            "Id": self.id,
             "Config": {"Labels": self.labels},
             "HostConfig": {"PortBindings": bindings},
             "RestartCount": self.restarts,
@@ -106,11 +110,11 @@ class FakeDocker:
     def _summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, str]]:
         wanted = dict(label.split("=", 1) for label in filters["label"])
         found = [one for one in self.look() if all or one.status == "running"]
-        return [{"Id": one.service} for one in found if wanted.items() <= one.labels.items()]
+        return [{"Id": one.id} for one in found if wanted.items() <= one.labels.items()]
 
     def _container(self, identity: str) -> FakeContainer:
         for one in self.stack:
-            if one.service == identity:
+            if one.id == identity:
                 return one
         raise docker.errors.NotFound(f"No such container: {identity}")
 

@@ -37,7 +37,13 @@ def _checks(name: str | None) -> list[Check]:
         prepared = prepare(name)
     except InvalidInput as error:
         plan_checks = [
-            Check(name="plan", required="a deployment that fits", found=problem.fact, good=False, mend=problem.hint)
+            Check(
+                name="deployment",
+                required="valid, and fits here",
+                found=": ".join(part for part in (problem.file, problem.place, problem.fact) if part),
+                good=False,
+                mend=problem.hint,
+            )
             for problem in error.problems
         ]
         return checks + plan_checks

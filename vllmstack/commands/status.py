@@ -6,9 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import click
+import docker
 from rich.table import Table
 
-import docker
 from vllmstack.commands.preparation import running_deployment
 from vllmstack.console import out
 from vllmstack.engine_metrics import EngineNumbers, read_numbers

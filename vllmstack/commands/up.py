@@ -2,24 +2,25 @@
 
 import json
 import time
+from collections.abc import Mapping
 
 import click
-
 import docker
+
 from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
 from vllmstack.console import notes, out, step, warn
 from vllmstack.deployment.api_keys import parse_keys
-from vllmstack.errors import HostError, VllmstackError
+from vllmstack.errors import HostError
 from vllmstack.host.checks import Check, preflight
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure
 from vllmstack.host.files import make_current, write_rendered
-from vllmstack.host.gateway_client import await_ready, first_answer
+from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.image_supply import ImageSupply
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
-from vllmstack.host.startup import await_stack
+from vllmstack.host.startup import await_stack, warm_stack
 from vllmstack.images import Image, images_for, load_images
 from vllmstack.render.stack import gateway_url, render_stack
 
@@ -62,7 +63,7 @@ def _refuse_what_cannot_work(prepared: Prepared, client: docker.DockerClient) ->
 
 def _start(prepared: Prepared, client: docker.DockerClient) -> None:
     compose = Compose(prepared.project, prepared.deployment.name)
-    ran_before = bool(containers(client))
+    before = {one.identity: one.restarts for one in containers(client)}
     log = prepared.project.state / "build" / "compose-up.log"
     seconds = max(model.startup_seconds for model in prepared.deployment.models)
     # Replicas that share a cache start one after the other: twice the time, and the health checks' own.
@@ -70,28 +71,34 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
     process = compose.start(*arguments, log=log)
     try:
         with Progress() as progress:
-            await_stack(client, process, log, progress.show)
+            await_stack(client, process, log, before, progress.show)
         url = gateway_url(prepared.deployment.gateway)
+        step("warming: one token from each replica")
+        warm_stack(client)
         await_ready(url, seconds=60)
-        step("warming: one token from each model")
-        for model in prepared.deployment.models:
-            first_answer(url, model, _key(prepared))
-    except BaseException as error:
+        check_key(url, _key(prepared))
+    except BaseException:
         if process.poll() is None:
             process.terminate()
             process.wait()
-        _undo(compose, ran_before=ran_before, interrupted=not isinstance(error, VllmstackError))
+        _undo(compose, client, before)
         raise
 
 
-def _undo(compose: Compose, *, ran_before: bool, interrupted: bool) -> None:
-    """Nothing half-started stays behind; what ran before this command is left to run."""
-    if ran_before:
-        warn("what ran before was left as it is; `vllmstack status` shows it, `vllmstack down` stops it")
-        return
-    step("interrupted: stopping what was started" if interrupted else "stopping what was started")
+def _undo(compose: Compose, client: docker.DockerClient, before: Mapping[str, int]) -> None:
+    """Nothing half-started stays behind: all of it goes, or, where something ran before, what is new and unhealthy."""
     try:
-        compose.run("--profile", "*", "down", "--remove-orphans", "--timeout", "10", doing="docker compose down")
+        if not before:
+            step("stopping what was started")
+            compose.run("--profile", "*", "down", "--remove-orphans", "--timeout", "10", doing="docker compose down")
+            return
+        unhealthy = [
+            one.service for one in containers(client) if one.identity not in before and one.health != "healthy"
+        ]
+        if unhealthy:
+            step(f"removing what did not come up: {', '.join(unhealthy)}")
+            compose.run("rm", "--stop", "--force", *unhealthy, doing="docker compose rm")
+        warn("the rest goes on as it is: `vllmstack status` shows it, `vllmstack down` stops it")
     except HostError as error:
         warn(str(error))
 

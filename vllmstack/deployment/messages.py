@@ -38,18 +38,24 @@ _DEPLOYMENT_NAME_HINT = "use lower case, digits, . and - (50 at most), with a le
 
 def locations(error: ValidationError) -> list[Location]:
     """Where the values stand that are wrong, each once."""
-    return list(dict.fromkeys(_location(details["loc"]) for details in error.errors(include_url=False)))
+    return list(dict.fromkeys(_location(details["loc"]) for details in _errors(error)))
 
 
 def problems(error: ValidationError, data: Mapping[Any, Any], file: str) -> list[Problem]:
     """One Problem for each wrong value of ``data``, in pydantic's order, which is the model's."""
     found: dict[Location, Problem] = {}
-    for details in error.errors(include_url=False, include_context=True):
+    for details in _errors(error):
         location = _location(details["loc"])
         if location not in found:
             fact, hint = _fact_and_hint(location, details, data)
             found[location] = Problem(file=file, place="/".join(map(str, location)), fact=fact, hint=hint)
     return list(found.values())
+
+
+def _errors(error: ValidationError) -> list[ErrorDetails]:
+    """Without the short list that only follows from its items: pydantic does not count those that are wrong."""
+    found = error.errors(include_url=False, include_context=True)
+    return [details for details in found if details["type"] != "too_short" or not details["input"]]
 
 
 def _location(loc: Sequence[int | str]) -> Location:

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import docker.errors
 
-import docker
 from vllmstack.deployment.model import Engine, GpuAccess
 from vllmstack.errors import Problem
 from vllmstack.host.containers import containers
@@ -104,8 +104,8 @@ def _port_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
     if error and error.errno == errno.EADDRNOTAVAIL:
         yield Check(
             name=f"port {gateway.port}",
-            required=f"{address}, an address of this machine",
-            found="no interface has it",
+            required="an address of this machine",
+            found=f"{address}, which no interface has",
             good=False,
             mend="set `gateway.address` in the deployment to one of those that `ip address` lists",
         )

@@ -4,14 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import docker
 import docker.errors
 import requests.exceptions
 
-import docker
 from vllmstack.errors import HostError, Problem
 from vllmstack.project import compose_project_name
 
-METRICS_COMMAND = ["python3", "/usr/local/lib/vllmstack/health.py", "metrics"]
+HEALTH_PROGRAM = ["python3", "/usr/local/lib/vllmstack/health.py"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +87,20 @@ def last_lines(client: docker.DockerClient, container: Container, count: int) ->
 def engine_metrics(client: docker.DockerClient, container: Container) -> str | None:
     """The engine's /metrics, asked for inside its container; None if it does not answer."""
     try:
-        done = client.containers.get(container.identity).exec_run(METRICS_COMMAND, stderr=False)
+        done = client.containers.get(container.identity).exec_run([*HEALTH_PROGRAM, "metrics"], stderr=False)
     except docker.errors.APIError:
         return None
-    return str(done.output.decode()) if done.exit_code == 0 else None
+    return done.output.decode() if done.exit_code == 0 and isinstance(done.output, bytes) else None
+
+
+def warm_engine(client: docker.DockerClient, container: Container) -> str:
+    """One token from the engine, asked for inside its container. Empty, or what it said instead."""
+    try:
+        done = client.containers.get(container.identity).exec_run([*HEALTH_PROGRAM, "warm", container.model])
+    except docker.errors.APIError as error:
+        return str(error)
+    output = done.output.decode(errors="replace").strip() if isinstance(done.output, bytes) else ""
+    return "" if done.exit_code == 0 else output or "no answer"
 
 
 def _inspect_all(client: docker.DockerClient) -> Iterator[dict[str, Any]]:

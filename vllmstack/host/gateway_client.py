@@ -1,13 +1,22 @@
 """The gateway as seen from this host."""
 
 import time
+from typing import TypedDict
 
 import httpx2
 
-from vllmstack.deployment.model import Model
 from vllmstack.errors import Problem, StackError
 
-ANSWER_SECONDS = 120.0
+ANSWER_SECONDS = 30.0
+
+
+class _OnThisHost(TypedDict):
+    verify: bool
+    trust_env: bool
+
+
+ON_THIS_HOST = _OnThisHost(verify=False, trust_env=False)
+"""At an address that the certificate hardly names, and never through HTTP_PROXY."""
 
 
 def await_ready(url: str, seconds: float) -> None:
@@ -20,7 +29,7 @@ def await_ready(url: str, seconds: float) -> None:
     said = "no answer"
     while time.monotonic() < deadline:
         try:
-            answer = httpx2.get(f"{url}/ready", timeout=5, verify=False)
+            answer = httpx2.get(f"{url}/ready", timeout=5, **ON_THIS_HOST)
             if answer.status_code == httpx2.codes.OK:
                 return
             said = answer.text.strip()[:500]
@@ -32,26 +41,23 @@ def await_ready(url: str, seconds: float) -> None:
     )
 
 
-def first_answer(url: str, model: Model, key: str | None) -> None:
-    """One token from the model: the first request pays for what engines do lazily.
+def check_key(url: str, key: str | None) -> None:
+    """Returns if the gateway lists its models to who has the key.
 
     Raises:
-        StackError: it does not answer.
+        StackError: it answers anything else.
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    body = {"model": model.name, "prompt": "Hello", "max_tokens": 1}
     try:
-        answer = httpx2.post(
-            f"{url}/v1/completions",
-            json=body,
-            headers=headers,
-            timeout=ANSWER_SECONDS,
-            verify=False,
-        )
+        answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=ANSWER_SECONDS, verify=False)
     except httpx2.HTTPError as error:
-        raise StackError(Problem(fact=f"{model.name} does not answer: {error}", hint="see `vllmstack logs`")) from None
-    # An embedding model has no completions, and says so with 400 or 404: it answers, which is what was asked.
-    if answer.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR or answer.status_code in (401, 403, 429):
         raise StackError(
-            Problem(fact=f"{model.name} answers {answer.status_code}: {answer.text[:300]}", hint="see `vllmstack logs`")
+            Problem(fact=f"the gateway does not answer: {error}", hint="see `vllmstack logs gateway`")
+        ) from None
+    if answer.status_code != httpx2.codes.OK:
+        raise StackError(
+            Problem(
+                fact=f"the gateway answers {answer.status_code}: {answer.text[:300]}",
+                hint="see `vllmstack logs gateway`",
+            )
         )

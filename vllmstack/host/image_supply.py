@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import docker
 import docker.errors
 import requests.exceptions
 
-import docker
 from vllmstack.console import step, warn
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.processes import run

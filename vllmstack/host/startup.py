@@ -3,12 +3,14 @@
 import re
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import docker
+
 from vllmstack.errors import Problem, StackError
-from vllmstack.host.containers import Container, containers, last_lines
+from vllmstack.host.containers import Container, containers, last_lines, warm_engine
 
 POLL_SECONDS = 1.0
 LOG_LINES = 60
@@ -39,21 +41,22 @@ def await_stack(
     client: docker.DockerClient,
     compose: "subprocess.Popen[bytes]",
     compose_log: Path,
+    before: Mapping[str, int],
     show: Callable[[list[tuple[Container, str]]], None],
 ) -> None:
     """Returns when Compose says that every service is healthy.
 
-    ``show`` is called about once a second with each container and its phase.
+    ``before`` has the restarts of each container that was there before Compose began, by identity: Compose stops and
+    removes those that it replaces. ``show`` is called about once a second with each container and its phase.
 
     Raises:
         StackError: an engine stopped or was restarted (with vLLM's own last lines), or Compose gave up.
     """
-    restarts_before = {one.identity: one.restarts for one in containers(client)}
     while True:
         ended = compose.poll()
         seen = containers(client)
         show([(one, _phase_of(client, one)) for one in seen])
-        failed = [one for one in seen if _has_failed(one, restarts_before)]
+        failed = [one for one in seen if _has_failed(one, before)]
         if failed:
             _end(compose)
             raise StackError([_explain(client, one) for one in failed])
@@ -65,17 +68,40 @@ def await_stack(
         time.sleep(POLL_SECONDS)
 
 
+def warm_stack(client: docker.DockerClient) -> None:
+    """One token from every engine, all at once.
+
+    Raises:
+        StackError: engines that are healthy and yet do not answer, each with what it said.
+    """
+    engines = [one for one in containers(client) if one.is_engine]
+    with ThreadPoolExecutor(max_workers=max(1, len(engines))) as pool:
+        complaints = list(pool.map(lambda one: warm_engine(client, one), engines))
+    failed = [(one, complaint) for one, complaint in zip(engines, complaints, strict=True) if complaint]
+    if failed:
+        raise StackError(
+            [
+                Problem(
+                    file=one.service,
+                    fact=f"answers no request: {complaint}",
+                    hint=f"see `vllmstack logs {one.service}`",
+                )
+                for one, complaint in failed
+            ]
+        )
+
+
 def _phase_of(client: docker.DockerClient, container: Container) -> str:
     if not container.is_engine or container.status != "running" or container.state != "loading":
         return container.state
     return phase(last_lines(client, container, LOG_LINES))
 
 
-def _has_failed(container: Container, restarts_before: dict[str, int]) -> bool:
+def _has_failed(container: Container, before: Mapping[str, int]) -> bool:
     """An engine is restarted by Docker when it dies: one restart during its start is a failed start."""
     if container.status in ("exited", "dead"):
-        return True
-    return container.restarts > restarts_before.get(container.identity, 0)
+        return container.identity not in before
+    return container.restarts > before.get(container.identity, 0)
 
 
 def _explain(client: docker.DockerClient, container: Container) -> Problem:

@@ -57,7 +57,6 @@ PREDICTION_ERROR_RATIO = 0.03
 """How far a prediction may be off; values that are suggested keep this distance."""
 
 
-
 def resolve_dtype(model: ModelDimensions, options: EngineOptions, capability: tuple[int, int] | None) -> str:
     """The dtype that vLLM serves in (config/model.py, _resolve_auto_dtype).
 

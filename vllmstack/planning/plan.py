@@ -63,9 +63,7 @@ def make_plan(
     warnings += together.warnings
     if problems:
         raise InvalidInput(problems)
-    return Plan(
-        deployment=deployment, replicas=replicas, budgets=budgets, warnings=tuple(warnings), inventory=machine
-    )
+    return Plan(deployment=deployment, replicas=replicas, budgets=budgets, warnings=tuple(warnings), inventory=machine)
 
 
 def _machine(

@@ -83,10 +83,20 @@ function page(r) {
     sendPage(r, Number(r.variables.status));
 }
 
-/** nginx says 502 both for "nobody is there", which is a 503 here, and for "died before it answered". */
+/**
+ * 502 or 504. Where nobody could even be connected to, it is asked once more: nginx gives up on a request at whose
+ * first try the name server took the dead replica off the list (its peers have changed), though others are there.
+ */
 function upstream(r) {
     const connected = /[0-9]/.test(r.variables.upstream_connect_time || '');
-    sendPage(r, connected ? 502 : 503);
+    if (connected) {
+        sendPage(r, /504$/.test(r.variables.upstream_status) ? 504 : 502);
+    } else if (r.variables.pool && !r.variables.second_try) {
+        r.variables.second_try = '1';
+        r.internalRedirect('@again');
+    } else {
+        sendPage(r, 503);
+    }
 }
 
 /** Plain HTTP on the port that speaks TLS. */

@@ -311,7 +311,8 @@ name=${2##*/}
     calls = machine.programs.calls("apt-get")
     assert [call.split()[-1] for call in calls if "install" in call] == ["iptables"]
     assert "Created-By: Packages" in calls[2]
-    assert all("-oDir::Etc::SourceParts=/dev/null" in call for call in calls[3:])
+    own = ("-oDir::Etc::SourceList=", "-oDir::Etc::SourceParts=/dev/null", "-oDir::State::Lists=", "-oDir::Cache=")
+    assert all(option in call for call in calls[3:] for option in own)
     assert calls[-1].endswith("download -qq docker-compose docker-buildx")
     assert sorted(file.name for file in machine.plugins.iterdir()) == ["docker-buildx", "docker-compose"]
     assert "Compose v2 and buildx are not in this release" in capsys.readouterr().err

@@ -13,9 +13,7 @@ SPACE = "VLLM_CPU_KVCACHE_SPACE"
 
 
 def test_replicas_that_fit_have_a_budget(plan_one: PlanOne) -> None:
-    plan = plan_one(
-        QWEN, engine="vllm-cpu", replicas=2, environment={SPACE: "2"}, serve={"max_model_len": 4096}
-    )
+    plan = plan_one(QWEN, engine="vllm-cpu", replicas=2, environment={SPACE: "2"}, serve={"max_model_len": 4096})
 
     assert plan.budgets["m"].kv_cache_tokens == 18_688
     assert plan.warnings == ()

@@ -16,9 +16,7 @@ def test_assumed_gpus_are_idle_and_of_one_type() -> None:
 
 
 def test_a_gpu_outside_the_table_keeps_its_name() -> None:
-    gpu = SeenGpu(
-        id=0, name="NVIDIA RTX A6000", memory_bytes=49140 * MIB, used_bytes=0, compute_capability=(8, 6)
-    )
+    gpu = SeenGpu(id=0, name="NVIDIA RTX A6000", memory_bytes=49140 * MIB, used_bytes=0, compute_capability=(8, 6))
 
     assert gpu.share.name == "RTX A6000"
     assert gpu.usable_bytes == int(49140 * MIB * 0.98)

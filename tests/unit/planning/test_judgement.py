@@ -120,9 +120,7 @@ CASES: list[tuple[str, str, dict[str, Any], str, str, str]] = [
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_what_cannot_run_is_refused(
-    refusals: Refusals, case: tuple[str, str, dict[str, Any], str, str, str]
-) -> None:
+def test_what_cannot_run_is_refused(refusals: Refusals, case: tuple[str, str, dict[str, Any], str, str, str]) -> None:
     hub, gpu, model, place, fact, hint = case
 
     assert refusals(hub, gpu, **model) == [(f"models/0/{place}", fact, hint)]

@@ -157,9 +157,7 @@ def test_dtype_is_resolved_as_vllm_does(
 def test_a_cpu_replica_takes_weights_process_and_kv_space() -> None:
     model = public_models()["Qwen/Qwen3-0.6B"]
 
-    budget = cpu_budget(
-        model, read_options({"enforce_eager": True}), memory_bytes=10 * GIB, kv_space_bytes=GIB
-    )
+    budget = cpu_budget(model, read_options({"enforce_eager": True}), memory_bytes=10 * GIB, kv_space_bytes=GIB)
 
     assert budget.requested_bytes == 2 * 596_049_920 + 1_400_000_000 + GIB
     assert budget.block_size == 128
