@@ -52,7 +52,7 @@ test: lint docker ## everything: linters, units, rules, gateway, and the stack o
 	$(PYTHON) -m pytest tests
 
 docker: $(DEV)
-	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(ensure))'
+	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'
 
 generate: $(DEV) ## write the schema, the reference pages and the dashboards again
 	$(PYTHON) scripts/deployment_reference.py

@@ -28,6 +28,10 @@ class FakeContainer:
     log: tuple[str, ...] = ()
     metrics: list[str] = field(default_factory=list)
     """Answers of its /metrics, one a reading; none: it does not answer."""
+    warm: tuple[int, str] | Exception = (0, "200 {}")
+    """Exit status and output of the request for a first token."""
+    asked: list[list[str]] = field(default_factory=list)
+    """What the health program was called with."""
     project: str = "vllmstack"
     id: str = ""
     """The service's name, unless several containers of one service come one after the other."""
@@ -66,8 +70,15 @@ class FakeContainer:
         assert not stream
         return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
 
-    def exec_run(self, command: list[str], *, stderr: bool) -> SimpleNamespace:
-        assert not stderr
+    def exec_run(self, command: list[str], *, stderr: bool = True) -> SimpleNamespace:
+        assert command[:2] == ["python3", "/usr/local/lib/vllmstack/health.py"]
+        self.asked.append(command[2:])
+        if command[2] == "warm":
+            if isinstance(self.warm, Exception):
+                raise self.warm
+            status, said = self.warm
+            return SimpleNamespace(exit_code=status, output=said.encode())
+        assert (command[2:], stderr) == (["metrics"], False)
         if not self.metrics:
             return SimpleNamespace(exit_code=1, output=b"")
         return SimpleNamespace(exit_code=0, output=self.metrics.pop(0).encode())

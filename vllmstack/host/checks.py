@@ -79,7 +79,14 @@ def docker_checks(state: DockerState) -> list[Check]:
             good=compose_is_new_enough(state.compose),
             mend=install,
         ),
-        Check(name="buildx", required="any", found=state.buildx or "none", good=bool(state.buildx), mend=install),
+        Check(
+            name="buildx",
+            required="any, to build images",
+            found=state.buildx or "none",
+            good=bool(state.buildx),
+            mend=install,
+            advice_only=True,
+        ),
     ]
 
 

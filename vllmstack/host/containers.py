@@ -88,7 +88,7 @@ def engine_metrics(client: docker.DockerClient, container: Container) -> str | N
     """The engine's /metrics, asked for inside its container; None if it does not answer."""
     try:
         done = client.containers.get(container.identity).exec_run([*HEALTH_PROGRAM, "metrics"], stderr=False)
-    except docker.errors.APIError:
+    except (docker.errors.APIError, requests.exceptions.RequestException):
         return None
     return done.output.decode() if done.exit_code == 0 and isinstance(done.output, bytes) else None
 
@@ -97,7 +97,7 @@ def warm_engine(client: docker.DockerClient, container: Container) -> str:
     """One token from the engine, asked for inside its container. Empty, or what it said instead."""
     try:
         done = client.containers.get(container.identity).exec_run([*HEALTH_PROGRAM, "warm", container.model])
-    except docker.errors.APIError as error:
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
         return str(error)
     output = done.output.decode(errors="replace").strip() if isinstance(done.output, bytes) else ""
     return "" if done.exit_code == 0 else output or "no answer"

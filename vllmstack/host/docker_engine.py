@@ -37,8 +37,14 @@ class DockerState:
     """Why the server's version could not be had."""
 
     @property
+    def runs(self) -> bool:
+        """Enough to start containers from images that are here or can be pulled."""
+        return engine_is_new_enough(self.server) and compose_is_new_enough(self.compose)
+
+    @property
     def complete(self) -> bool:
-        return bool(engine_is_new_enough(self.server) and self.buildx and compose_is_new_enough(self.compose))
+        """Enough to build images too."""
+        return self.runs and bool(self.buildx)
 
     @property
     def may_not_talk(self) -> bool:
@@ -74,14 +80,16 @@ def look() -> DockerState:
     )
 
 
-def ensure() -> DockerState:
+def ensure(*, building: bool = False) -> DockerState:
     """Docker, ready to use. As root on Debian or Ubuntu what is missing is installed and started.
+
+    buildx is asked for only where an image must be built (``building``).
 
     Raises:
         HostError: something is missing that this cannot mend; the hint has the commands.
     """
     state = look()
-    if state.complete:
+    if state.complete or (state.runs and not building):
         return state
     if state.may_not_talk:
         raise HostError(Problem(fact="this user may not talk to the Docker daemon", hint=MAY_NOT_TALK_HINT))
@@ -106,7 +114,7 @@ def ensure_running() -> None:
         HostError: Docker is not there or does not answer.
     """
     state = look()
-    if not state.complete:
+    if not state.runs:
         raise HostError(Problem(fact=_missing(state), hint="`vllmstack up` starts it, `vllmstack doctor` looks closer"))
 
 

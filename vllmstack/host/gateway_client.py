@@ -49,7 +49,7 @@ def check_key(url: str, key: str | None) -> None:
     """
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=ANSWER_SECONDS, verify=False)
+        answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=ANSWER_SECONDS, **ON_THIS_HOST)
     except httpx2.HTTPError as error:
         raise StackError(
             Problem(fact=f"the gateway does not answer: {error}", hint="see `vllmstack logs gateway`")

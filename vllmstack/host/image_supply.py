@@ -13,6 +13,7 @@ import requests.exceptions
 
 from vllmstack.console import step, warn
 from vllmstack.errors import HostError, Problem
+from vllmstack.host.docker_engine import ensure
 from vllmstack.host.processes import run
 from vllmstack.images import Build, Image
 from vllmstack.project import Project
@@ -107,6 +108,7 @@ class ImageSupply:
         digest = self._digest(build)
         if self._is_built(reference, digest):
             return
+        ensure(building=True)
         base = self._base(build.base)
         folder = self._project.root / "docker" / build.folder
         if (folder / "requirements-torch.txt").is_file():

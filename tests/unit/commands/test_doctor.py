@@ -50,7 +50,7 @@ def test_a_machine_that_has_everything_passes(vllmstack: Run) -> None:
     assert done.status == 0
     assert table["Docker Engine"] == ["✓", "20.10 or newer, answering", "26.1.5+dfsg1"]
     assert table["Docker Compose"] == ["✓", "2.20 or newer", "2.40.3-3"]
-    assert table["buildx"] == ["✓", "any", "0.29.1"]
+    assert table["buildx"] == ["✓", "any, to build images", "0.29.1"]
     assert table["disk"][0] == "✓"
     assert "✗" not in done.out
 

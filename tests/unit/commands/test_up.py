@@ -43,7 +43,7 @@ class Machine(FakeDocker):
         self.port = port
         self.gateway = FakeGateway()
         self.gateway.answer("/ready", "{}")
-        self.gateway.answer("/v1/completions", "{}")
+        self.gateway.answer("/v1/models", "{}")
         self.tls: ssl.SSLContext | None = None
         self.host = "127.0.0.1"
         self.compose_runs = programs.folder / "compose-runs"
@@ -134,7 +134,7 @@ def test_it_says_what_it_does_step_by_step(vllmstack: Run, machine: Machine) -> 
     steps = [re.sub(r"\d+ s\b", "N s", line) for line in said.splitlines()]
     assert steps[0] == "• deployments/smoke.yaml: For tests"
     assert "•     N s  engine-smoke-1: serving" in steps
-    assert steps[-3:-1] == ["• warming: one token from each model", "• up in N s: 2 replicas answer"]
+    assert steps[-3:-1] == ["• warming: one token from each replica", "• up in N s: 2 replicas answer"]
     assert steps[-1].startswith("! no API keys: everyone on this machine may use it")
 
 
@@ -152,10 +152,13 @@ def test_it_leaves_what_later_commands_and_plain_compose_need(vllmstack: Run, ma
     assert {file.name for file in clone.project.secrets.iterdir()} == {"none", "grafana_admin_password"}
 
 
-def test_each_model_gives_a_first_token(vllmstack: Run, machine: Machine) -> None:
+def test_each_replica_gives_a_first_token_before_the_gateway_is_asked(vllmstack: Run, machine: Machine) -> None:
+    machine.started = [engine(1), engine(2), FakeContainer(service="gateway")]
+
     vllmstack("up", "smoke")
 
-    assert [path for path, _, _ in machine.gateway.requests] == ["/ready", "/v1/completions"]
+    assert [one.asked for one in machine.stack] == [[["warm", "smoke"]], [["warm", "smoke"]], []]
+    assert [path for path, _, _ in machine.gateway.requests] == ["/ready", "/v1/models"]
 
 
 def test_with_keys_the_curl_line_asks_for_one_and_none_is_shown(vllmstack: Run, machine: Machine, clone: Clone) -> None:
@@ -313,15 +316,27 @@ def test_compose_that_fails_is_quoted_and_undone(vllmstack: Run, machine: Machin
     assert machine.compose_calls()[1:] == ["--profile * down --remove-orphans --timeout 10"]
 
 
-def test_a_model_that_does_not_answer_is_undone(vllmstack: Run, machine: Machine, clone: Clone) -> None:
-    machine.gateway.answer("/v1/completions", "CUDA error", status=500)
+def test_a_replica_that_does_not_answer_is_undone(vllmstack: Run, machine: Machine, clone: Clone) -> None:
+    machine.started = [engine(1), engine(2, warm=(1, "500 CUDA error")), GATEWAY, PROMETHEUS]
 
     done = vllmstack("up", "smoke")
 
     assert done.status == 1
-    assert "vllmstack: smoke answers 500: CUDA error\n" in done.err
+    assert "vllmstack: engine-smoke-2: answers no request: 500 CUDA error\n" in done.err
     assert machine.compose_calls()[-1].startswith("--profile * down")
     assert not clone.project.current.is_symlink()
+
+
+def test_a_gateway_that_refuses_the_deployments_own_key_is_undone(
+    vllmstack: Run, machine: Machine, clone: Clone
+) -> None:
+    machine.gateway.answer("/v1/models", "wrong key", status=401)
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 1
+    assert "vllmstack: the gateway answers 401: wrong key\n" in done.err
+    assert machine.compose_calls()[-1].startswith("--profile * down")
 
 
 def test_what_ran_before_goes_on_and_only_what_did_not_come_up_is_removed(

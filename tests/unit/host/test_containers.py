@@ -8,7 +8,7 @@ import requests.exceptions
 
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.errors import HostError
-from vllmstack.host.containers import connect, containers, engine_metrics, last_lines
+from vllmstack.host.containers import connect, containers, engine_metrics, last_lines, warm_engine
 
 
 @pytest.fixture
@@ -137,6 +137,28 @@ def test_metrics_are_asked_for_inside_the_container(daemon: FakeDocker) -> None:
 
     assert engine_metrics(daemon.client, seen) == "a 1\n"
     assert engine_metrics(daemon.client, seen) is None  # it does not answer any more
+
+
+@pytest.mark.parametrize(
+    ("answer", "complaint"),
+    [
+        ((0, "200 {}"), ""),
+        ((0, "404 an embedding model has no completions"), ""),
+        ((1, "500 CUDA error\n"), "500 CUDA error"),
+        ((137, ""), "no answer"),
+        (requests.exceptions.ReadTimeout("Read timed out."), "Read timed out."),
+        (docker.errors.APIError("container is not running"), "container is not running"),
+    ],
+)
+def test_a_first_token_is_asked_for_inside_the_container(
+    daemon: FakeDocker, answer: tuple[int, str] | Exception, complaint: str
+) -> None:
+    one = FakeContainer(service="engine-a-1", model="org/a", replica=1, warm=answer)
+    daemon.stack = [one]
+    (seen,) = containers(daemon.client)
+
+    assert warm_engine(daemon.client, seen) == complaint
+    assert one.asked == [["warm", "org/a"]]
 
 
 @pytest.mark.parametrize(

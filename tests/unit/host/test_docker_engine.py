@@ -63,10 +63,10 @@ class Machine:
             for name in ("docker-compose", "docker-buildx"):
                 (self.plugins / name).touch()
 
-    def problem(self) -> tuple[str, str]:
+    def problem(self, *, building: bool = True) -> tuple[str, str]:
         """Fact and hint of what `ensure` refuses with."""
         with pytest.raises(HostError) as caught:
-            ensure()
+            ensure(building=building)
         (problem,) = caught.value.problems
         return problem.fact, problem.hint
 
@@ -150,6 +150,15 @@ def test_what_is_complete_is_left_alone(machine: Machine) -> None:
     assert ensure().complete
     assert machine.programs.calls("apt-get") == []
     assert machine.programs.calls("dockerd") == []
+
+
+def test_without_buildx_what_need_not_be_built_runs(machine: Machine) -> None:
+    machine.has_docker(running=True)
+    (machine.plugins / "docker-buildx").unlink()
+
+    assert ensure().runs
+    ensure_running()
+    assert machine.programs.calls("apt-get") == []
 
 
 def test_a_user_who_may_not_talk_to_the_daemon_is_told_the_group(programs: Programs) -> None:

@@ -1,17 +1,14 @@
-"""Waiting for the gateway, and a first answer through it."""
+"""The gateway from this host: is it ready, and does it take the key?"""
 
-import json
 import socket
 
 import pytest
 
 from tests.unit.conftest import KEY, FakeGateway
-from vllmstack.deployment.model import Model
 from vllmstack.errors import StackError
-from vllmstack.host.gateway_client import await_ready, first_answer
+from vllmstack.host.gateway_client import await_ready, check_key
 
-MODEL = Model.model_validate({"name": "smoke", "source": {"directory": "/models/smoke"}})
-COMPLETIONS = "/v1/completions"
+MODELS = "/v1/models"
 
 
 @pytest.fixture
@@ -54,15 +51,43 @@ def test_a_gateway_that_nobody_listens_for_is_told_so(nobody: str) -> None:
     assert "refused" in problem(caught)[0]
 
 
-def test_the_first_answer_is_one_token_of_the_model(gateway: FakeGateway) -> None:
-    gateway.answer(COMPLETIONS, "{}")
+def test_the_gateway_lists_its_models_without_a_key(gateway: FakeGateway) -> None:
+    gateway.answer(MODELS, "{}")
 
-    first_answer(gateway.url, MODEL, key=None)
+    check_key(gateway.url, key=None)
 
-    ((path, headers, body),) = gateway.requests
-    assert path == COMPLETIONS
-    assert json.loads(body) == {"model": "smoke", "prompt": "Hello", "max_tokens": 1}
+    ((path, headers, _),) = gateway.requests
+    assert path == MODELS
     assert "authorization" not in headers
+
+
+def test_with_keys_one_is_tried(gateway: FakeGateway) -> None:
+    gateway.answer(MODELS, "{}")
+
+    check_key(gateway.url, key=KEY)
+
+    assert gateway.requests[0][1]["authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize("status", [401, 404, 500, 503])
+def test_an_answer_that_is_none_is_quoted_without_the_key(gateway: FakeGateway, status: int) -> None:
+    gateway.answer(MODELS, '{"error": "wrong key"}', status=status)
+
+    with pytest.raises(StackError) as caught:
+        check_key(gateway.url, key=KEY)
+
+    assert problem(caught) == (
+        f'the gateway answers {status}: {{"error": "wrong key"}}',
+        "see `vllmstack logs gateway`",
+    )
+    assert KEY not in str(caught.value)
+
+
+def test_no_answer_at_all_is_one_clear_line(nobody: str) -> None:
+    with pytest.raises(StackError) as caught:
+        check_key(nobody, key=None)
+
+    assert problem(caught)[0].startswith("the gateway does not answer: ")
 
 
 def test_a_proxy_of_the_environment_is_not_asked(
@@ -71,44 +96,9 @@ def test_a_proxy_of_the_environment_is_not_asked(
     monkeypatch.setenv("HTTP_PROXY", nobody)
     monkeypatch.setenv("http_proxy", nobody)
     gateway.answer("/ready", "{}")
-    gateway.answer(COMPLETIONS, "{}")
+    gateway.answer(MODELS, "{}")
 
     await_ready(gateway.url, seconds=0.1)
-    first_answer(gateway.url, MODEL, key=None)
+    check_key(gateway.url, key=None)
 
-    assert [path for path, _, _ in gateway.requests] == ["/ready", COMPLETIONS]
-
-
-def test_with_keys_the_first_question_carries_one(gateway: FakeGateway) -> None:
-    gateway.answer(COMPLETIONS, "{}")
-
-    first_answer(gateway.url, MODEL, key=KEY)
-
-    assert gateway.requests[0][1]["authorization"] == f"Bearer {KEY}"
-
-
-@pytest.mark.parametrize("status", [200, 400, 404])
-def test_a_model_that_has_no_completions_answers_too(gateway: FakeGateway, status: int) -> None:
-    gateway.answer(COMPLETIONS, "{}", status=status)
-
-    first_answer(gateway.url, MODEL, key=None)
-
-    assert len(gateway.requests) == 1
-
-
-@pytest.mark.parametrize("status", [401, 403, 429, 500, 502, 503])
-def test_an_answer_that_is_none_is_quoted_without_the_key(gateway: FakeGateway, status: int) -> None:
-    gateway.answer(COMPLETIONS, '{"error": "no replica"}', status=status)
-
-    with pytest.raises(StackError) as caught:
-        first_answer(gateway.url, MODEL, key=KEY)
-
-    assert problem(caught) == (f'smoke answers {status}: {{"error": "no replica"}}', "see `vllmstack logs`")
-    assert KEY not in str(caught.value)
-
-
-def test_no_answer_at_all_names_the_model(nobody: str) -> None:
-    with pytest.raises(StackError) as caught:
-        first_answer(nobody, MODEL, key=None)
-
-    assert problem(caught)[0].startswith("smoke does not answer: ")
+    assert [path for path, _, _ in gateway.requests] == ["/ready", MODELS]

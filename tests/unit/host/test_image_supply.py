@@ -7,7 +7,7 @@ import docker.errors
 import pytest
 import requests.exceptions
 
-from tests.unit.conftest import Clone, Programs
+from tests.unit.conftest import DOCKER_THAT_WORKS, Clone, Programs
 from tests.unit.fake_docker import FakeDocker
 from vllmstack.errors import HostError
 from vllmstack.host import image_supply
@@ -178,7 +178,8 @@ def test_a_pull_that_fails_in_whatever_way_gives_its_reason(
 def test_a_build_that_fails_shows_its_last_words_and_names_its_log(
     supply: ImageSupply, programs: Programs, clone: Clone
 ) -> None:
-    programs.install("docker", "echo 'E: Unable to locate package nginx'; exit 1\n")
+    failing = "case \"$*\" in 'buildx build '*) echo 'E: Unable to locate package nginx'; exit 1 ;; esac\n"
+    programs.install("docker", failing + DOCKER_THAT_WORKS)
 
     with pytest.raises(HostError) as caught:
         supply.provide({"gateway": OWN})
@@ -189,6 +190,18 @@ def test_a_build_that_fails_shows_its_last_words_and_names_its_log(
         "  hint: check that this machine reaches Debian's packages and PyPI; a proxy is read from HTTPS_PROXY, a "
         f"company's CA from SSL_CERT_FILE (the whole output: {log})"
     )
+
+
+def test_buildx_is_asked_for_only_where_an_image_must_be_built(
+    supply: ImageSupply, daemon: FakeDocker, programs: Programs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    programs.install("docker", f'[ "$1" = buildx ] && exit 1\n{DOCKER_THAT_WORKS}')
+    daemon.images_here[ENGINE.reference] = {}
+
+    assert supply.provide({"engine": ENGINE}) == {"engine": ENGINE.reference}
+    with pytest.raises(HostError, match="has no buildx"):
+        supply.provide({"gateway": OWN})
 
 
 def test_proxy_ca_bundle_and_pips_configuration_go_into_the_build(

@@ -11,7 +11,7 @@ from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.errors import StackError
 from vllmstack.host import startup
 from vllmstack.host.containers import Container
-from vllmstack.host.startup import await_stack, phase
+from vllmstack.host.startup import await_stack, phase, warm_stack
 
 # One start of vLLM 0.32.0 on a CPU, in the order of the lines; the phase that each begins.
 CPU_START = [
@@ -295,3 +295,25 @@ def test_a_line_as_long_as_a_configuration_is_cut(
         waits(daemon, compose(WAITING))
 
     assert max(map(len, str(caught.value).splitlines())) <= 304
+
+
+def test_every_engine_is_warmed_and_nothing_else(tmp_path: Path) -> None:
+    daemon = FakeDocker(tmp_path)
+    daemon.stack = [serving(1), serving(2), FakeContainer(service="gateway")]
+
+    warm_stack(daemon.client)
+
+    assert [one.asked for one in daemon.stack] == [[["warm", "smoke"]], [["warm", "smoke"]], []]
+
+
+def test_each_engine_that_gives_no_token_is_named_with_what_it_said(tmp_path: Path) -> None:
+    daemon = FakeDocker(tmp_path)
+    daemon.stack = [serving(1), serving(2)]
+    daemon.stack[1].warm = (1, "500 CUDA error: out of memory")
+
+    with pytest.raises(StackError) as caught:
+        warm_stack(daemon.client)
+
+    assert str(caught.value) == (
+        "engine-smoke-2: answers no request: 500 CUDA error: out of memory\n  hint: see `vllmstack logs engine-smoke-2`"
+    )
