@@ -71,7 +71,7 @@ class FakeContainer:
         return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
 
     def exec_run(self, command: list[str], *, stderr: bool = True) -> SimpleNamespace:
-        assert command[:2] == ["python3", "/usr/local/lib/vllmstack/health.py"]
+        assert command[:2] == ["python3", "/etc/vllmstack/health.py"]
         self.asked.append(command[2:])
         if command[2] == "warm":
             if isinstance(self.warm, Exception):

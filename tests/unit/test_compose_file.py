@@ -210,4 +210,3 @@ def test_an_engine_is_stopped_only_after_its_drain() -> None:
     engine = yaml.safe_load(rendered()["engines.compose.yaml"])["services"]["engine-llama-1"]
 
     assert int(engine["stop_grace_period"].removesuffix("s")) > deployment.models[0].drain_seconds
-    assert ENGINE["init"] is True  # passes SIGTERM on

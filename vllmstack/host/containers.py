@@ -11,7 +11,7 @@ import requests.exceptions
 from vllmstack.errors import HostError, Problem
 from vllmstack.project import compose_project_name
 
-HEALTH_PROGRAM = ["python3", "/usr/local/lib/vllmstack/health.py"]
+HEALTH_PROGRAM = ["python3", "/etc/vllmstack/health.py"]
 
 
 @dataclass(frozen=True, kw_only=True)
