@@ -11,7 +11,7 @@ DEV := .venv/requirements-dev.txt.installed
 DEPLOYMENT ?=
 export DEPLOYMENT
 
-.PHONY: help up down status logs plan doctor chat check lint test docker generate lock
+.PHONY: help up down status logs plan doctor chat check lint test test-gpu docker generate lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,11 +45,14 @@ lint: $(DEV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
-	.venv/bin/shellcheck scripts/*.sh .ci/run docker/*/*.sh
+	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health
 	.venv/bin/hadolint docker/*/Dockerfile
 
 test: lint docker ## everything: linters, units, rules, gateway, and the stack on real Compose
 	$(PYTHON) -m pytest tests
+
+test-gpu: $(DEV) ## the stack on this machine's NVIDIA GPUs
+	$(PYTHON) -m pytest tests/gpu -s
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

@@ -58,11 +58,18 @@ def warm(model: str) -> tuple[int, bytes]:
 
 def main(arguments: list[str]) -> int:
     if arguments == ["metrics"]:
-        status, body = ask("GET", "/metrics")
+        try:
+            status, body = ask("GET", "/metrics")
+        except (OSError, http.client.HTTPException):
+            return 1
         sys.stdout.buffer.write(body)
         return 0 if status == 200 else 1
     if arguments[:1] == ["warm"]:
-        status, body = warm(arguments[1])
+        try:
+            status, body = warm(arguments[1])
+        except (OSError, http.client.HTTPException) as error:
+            print(f"no answer: {error}")
+            return 1
         print(status, body[:300].decode(errors="replace"))
         # An embedding model has neither endpoint, and says so with a 4xx: it answers, which is what counts.
         return 0 if status < 500 else 1

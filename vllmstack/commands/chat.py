@@ -20,13 +20,16 @@ from vllmstack.project import find_project
 class Timing:
     """What one streamed answer took."""
 
-    ttft_seconds: float
+    ttft_seconds: float | None
+    """None where the answer had no text."""
     decode_seconds: float
     """From the first token to the last."""
     output_tokens: int
 
     def line(self) -> str:
         """TTFT, TPOT and tokens/s, for a person. TPOT = decode time ÷ (tokens − 1)."""
+        if self.ttft_seconds is None:
+            return f"no text in the answer, {self.output_tokens} tokens"
         if self.output_tokens < 2 or self.decode_seconds <= 0:
             return f"TTFT {self.ttft_seconds * 1000:.0f} ms, {self.output_tokens} token"
         tpot = self.decode_seconds / (self.output_tokens - 1)
@@ -53,7 +56,7 @@ def command(
         api_key=os.environ.get("OPENAI_API_KEY") or "none",
         max_retries=0,
         # On this host, at an address that the certificate hardly names.
-        http_client=httpx2.Client(verify=not url.startswith("https"), timeout=600),
+        http_client=httpx2.Client(verify=not url.startswith("https"), timeout=600, trust_env=False),
     )
     model = model or _first_model(client)
     messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": system}] if system else []
@@ -100,7 +103,8 @@ def _ask(
     temperature: float | None,
 ) -> tuple[str, Timing]:
     started = time.perf_counter()
-    first = last = 0.0
+    first: float | None = None
+    last = started
     tokens = 0
     parts: list[str] = []
     try:
@@ -116,13 +120,19 @@ def _ask(
             text = chunk.choices[0].delta.content if chunk.choices else None
             if text:
                 last = time.perf_counter()
-                first = first or last
+                first = last if first is None else first
                 parts.append(text)
                 sys.stdout.write(text)
                 sys.stdout.flush()
             if chunk.usage:
                 tokens = chunk.usage.completion_tokens
     except openai.APIError as error:
+        if parts:
+            sys.stdout.write("\n")
+            broken = Problem(fact=f"the answer broke off: {error.message}", hint="see `vllmstack status`")
+            raise StackError(broken) from None
         raise _refused(error) from None
     sys.stdout.write("\n")
-    return "".join(parts), Timing(ttft_seconds=first - started, decode_seconds=last - first, output_tokens=tokens)
+    ttft_seconds = None if first is None else first - started
+    decode_seconds = 0.0 if first is None else last - first
+    return "".join(parts), Timing(ttft_seconds=ttft_seconds, decode_seconds=decode_seconds, output_tokens=tokens)

@@ -11,7 +11,7 @@ from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
 from vllmstack.console import notes, out, step, warn
 from vllmstack.deployment.api_keys import parse_keys
-from vllmstack.errors import HostError
+from vllmstack.errors import HostError, StackError
 from vllmstack.host.checks import Check, preflight
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
@@ -20,9 +20,12 @@ from vllmstack.host.files import make_current, write_rendered
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.image_supply import ImageSupply
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
-from vllmstack.host.startup import await_stack, warm_stack
+from vllmstack.host.startup import await_stack, keep_logs, warm_stack
 from vllmstack.images import Image, images_for, load_images
 from vllmstack.render.stack import gateway_url, render_stack
+
+LOGS = ".vllmstack/logs"
+"""What containers said that did not come up; they are removed."""
 
 
 @click.command("up")
@@ -77,10 +80,13 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
         warm_stack(client)
         await_ready(url, seconds=60)
         check_key(url, _key(prepared))
-    except BaseException:
+    except BaseException as error:
         if process.poll() is None:
             process.terminate()
             process.wait()
+        if isinstance(error, StackError):
+            keep_logs(client, prepared.project.root / LOGS)
+            step(f"what the containers said is in {LOGS}/")
         _undo(compose, client, before)
         raise
 
@@ -125,7 +131,8 @@ def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
         line = f"Grafana          {url}/grafana/  (admin, password in secrets/{GRAFANA_PASSWORD})"
         out.print(line, soft_wrap=True, markup=False)
     out.print()
-    header = ' -H "Authorization: Bearer $KEY"' if gateway.api_keys_file else ""
+    key = "$(awk '!/^#/ && NF {print $2; exit}' secrets/api_keys)"
+    header = f' -H "Authorization: Bearer {key}"' if gateway.api_keys_file else ""
     insecure = " --insecure" if gateway.tls else ""
     message = {"role": "user", "content": "What is the capital of France?"}
     question = json.dumps({"model": model, "messages": [message]})

@@ -3,6 +3,7 @@
 import errno
 import shutil
 import socket
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,7 @@ def preflight(project: Project, plan: Plan, client: docker.DockerClient) -> list
         *_port_checks(plan, client),
         *_gpu_checks(plan, client),
         _disk_check(plan, client),
+        *_readable_checks(project),
         *_token_checks(project, plan),
     ]
 
@@ -214,6 +216,21 @@ def _disk_check(plan: Plan, client: docker.DockerClient) -> Check:
         good=free >= needed,
         mend="free space there (`docker system df` shows what Docker keeps), or move Docker's data-root",
     )
+
+
+def _readable_checks(project: Project) -> Iterable[Check]:
+    """Containers read the clone's files as users of their own: a clone made under umask 077 is closed to them."""
+    mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", "docker/engine/health.py")
+    files = [project.root / path for path in mounted if (project.root / path).exists()]
+    closed = [str(file.relative_to(project.root)) for file in files if not file.stat().st_mode & stat.S_IROTH]
+    if closed:
+        yield Check(
+            name="files",
+            required="readable by other users",
+            found=f"closed: {', '.join(closed)}",
+            good=False,
+            mend="chmod -R o+rX docker grafana models prometheus",
+        )
 
 
 def _has_engine(client: docker.DockerClient, engine: Engine) -> bool:

@@ -254,7 +254,7 @@ def _install_commands(distribution: dict[str, str]) -> str:
     if "ubuntu" in kind:
         return "sudo apt-get install docker.io docker-compose-v2 docker-buildx"
     if "debian" in kind:
-        return "as root run this again: it installs Docker from the distribution's packages"
+        return "sudo make up (as root it installs Docker from the distribution's packages)"
     if kind & {"fedora", "rhel", "centos"}:
         return "sudo dnf install moby-engine docker-compose docker-buildx && sudo systemctl enable --now docker"
     if "arch" in kind:

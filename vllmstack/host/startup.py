@@ -21,10 +21,14 @@ PHASES = (
     (re.compile(r"Starting vLLM (API )?server|Warming up|Supported tasks"), "warming"),
     (re.compile(r"Capturing (CUDA|cudagraph)|Graph capturing"), "capturing CUDA graphs"),
     (re.compile(r"GPU KV cache size|Available KV cache memory|CPU KV cache"), "making the KV cache"),
-    (re.compile(r"torch\.compile takes|Dynamo bytecode|Compiling a graph|Start compiling"), "compiling"),
+    (re.compile(r"torch\.compile (takes|took)|Dynamo bytecode|Compiling a graph|Start compiling"), "compiling"),
     (re.compile(r"Loading weights took|Model loading took"), "profiling memory"),
     (re.compile(r"Starting to load model|Loading safetensors|Time spent downloading"), "loading weights"),
 )
+STACK_FRAME = 'File "'
+INDENTED = re.compile(r"^(\([^)]*\) )?\s{2,}\S")
+TELLING_LINES = 6
+KEPT_LINES = 10_000
 ERROR_LINE = re.compile(r"(?:ERROR|[A-Za-z]+Error:|error:|Error )")
 
 
@@ -104,9 +108,27 @@ def _has_failed(container: Container, before: Mapping[str, int]) -> bool:
     return container.restarts > before.get(container.identity, 0)
 
 
+def _telling(lines: list[str]) -> list[str]:
+    """Lines that name an error, each with the indented one below it, where pydantic and Python put the cause."""
+    found: dict[str, None] = {}
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if ERROR_LINE.search(line) and STACK_FRAME not in line:
+            found[line] = None
+            if INDENTED.search(below) and STACK_FRAME not in below:
+                found[below] = None
+    return list(found)
+
+
+def keep_logs(client: docker.DockerClient, folder: Path) -> None:
+    """What every container of the stack said, a file a service: those that failed are about to be removed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in containers(client):
+        (folder / f"{one.service}.log").write_text("\n".join(last_lines(client, one, KEPT_LINES)) + "\n")
+
+
 def _explain(client: docker.DockerClient, container: Container) -> Problem:
     lines = [line for line in last_lines(client, container, 200) if line.strip()]
-    telling = [line for line in lines if ERROR_LINE.search(line)][-4:] or lines[-6:]
+    telling = _telling(lines)[-TELLING_LINES:] or lines[-TELLING_LINES:]
     quoted = "\n".join(f"    {line[:300]}" for line in telling)
     reason = "was killed: out of memory" if container.out_of_memory else f"stopped (exit {container.exit_code})"
     return Problem(

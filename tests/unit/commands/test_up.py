@@ -25,6 +25,10 @@ from vllmstack.planning.inventory import Inventory
 Run = Callable[..., Outcome]
 
 
+AWK = "$(awk '!/^#/ && NF {print $2; exit}' secrets/api_keys)"
+"""Takes the first key out of the file, so that the line works as it is pasted."""
+
+
 def engine(number: int, **changes: Any) -> FakeContainer:
     serving = {"health": "healthy", "health_line": "serving: /health says 200"}
     return FakeContainer(service=f"engine-smoke-{number}", model="smoke", replica=number, **(serving | changes))
@@ -168,7 +172,7 @@ def test_with_keys_the_curl_line_asks_for_one_and_none_is_shown(vllmstack: Run, 
     done = vllmstack("up", "smoke")
 
     assert done.status == 0, done.err
-    line = f'curl http://127.0.0.1:{machine.port}/v1/chat/completions -H "Authorization: Bearer $KEY" \\\n'
+    line = f'curl http://127.0.0.1:{machine.port}/v1/chat/completions -H "Authorization: Bearer {AWK}" \\\n'
     assert line in done.out
     assert machine.gateway.requests[-1][1]["authorization"] == f"Bearer {KEY}"
     assert KEY not in done.out + done.err

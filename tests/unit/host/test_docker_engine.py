@@ -178,7 +178,7 @@ def test_a_user_who_may_not_talk_to_the_daemon_is_told_the_group(programs: Progr
     [
         ("ubuntu", "debian", "sudo apt-get install docker.io docker-compose-v2 docker-buildx"),
         ("linuxmint", "ubuntu debian", "sudo apt-get install docker.io docker-compose-v2 docker-buildx"),
-        ("debian", "", "as root run this again: it installs Docker from the distribution's packages"),
+        ("debian", "", "sudo make up (as root it installs Docker from the distribution's packages)"),
         (
             "fedora",
             "",
