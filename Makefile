@@ -37,7 +37,7 @@ doctor: $(BASE) ## what this machine lacks
 chat: $(BASE) ## talk to the model that runs
 	@$(VLLMSTACK) chat
 
-check: lint ## linters and unit tests: seconds, no Docker
+check: lint ## linters and unit tests: under a minute, no Docker
 	$(PYTHON) -m pytest tests/unit -q
 
 lint: $(DEV)
@@ -48,8 +48,8 @@ lint: $(DEV)
 	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health
 	.venv/bin/hadolint docker/*/Dockerfile
 
-test: lint docker ## everything: linters, units, rules, gateway, and the stack on real Compose
-	$(PYTHON) -m pytest tests
+test: lint docker ## everything, ending with the stack on real Compose and real vLLM
+	$(PYTHON) -m pytest tests/unit tests/prometheus tests/gateway tests/stack tests/gpu
 
 test-gpu: $(DEV) ## the stack on this machine's NVIDIA GPUs
 	$(PYTHON) -m pytest tests/gpu -s

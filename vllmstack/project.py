@@ -37,7 +37,7 @@ class Project:
     @property
     def current(self) -> Path:
         """A link to what `up` rendered last."""
-        return self.state / "current"
+        return self.state / ".current"
 
     def rendered(self, deployment_name: str) -> Path:
         return self.state / deployment_name

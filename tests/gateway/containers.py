@@ -25,7 +25,7 @@ HTTP = httpx2.Client(verify=False, timeout=5, limits=httpx2.Limits(max_keepalive
 ROOT = Path(__file__).resolve().parents[2]
 GATEWAY_IMAGE = "vllmstack/gateway:test"
 REPLICA_IMAGE = "vllmstack/gateway-test-replica"
-PREFIX = "gwdev-"
+PREFIX = "vllmstack-test-gateway-"
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:

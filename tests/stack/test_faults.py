@@ -33,20 +33,24 @@ def stopped(stack: Stack, service: str) -> Iterator[None]:
 def test_no_request_fails_while_a_replica_stops_and_it_serves_again_when_it_is_back(stack: Stack) -> None:
     client = stack.client()
     answers: list[str] = []
-    done = threading.Event()
+    enough = threading.Event()
 
     def keep_asking() -> None:
-        while not done.is_set():
+        while not enough.is_set():
             answers.append(ask(client, "What is the capital of France?"))
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
         askers = [pool.submit(keep_asking) for _ in range(2)]
         try:
+            await_condition(lambda: len(answers) > 10, seconds=60, what="10 answers from both replicas")
+            # Docker returns when the engine has gone; with both askers at work all the time.
             with stopped(stack, "engine-smoke-2"):
                 answered = len(answers)
                 await_condition(lambda: len(answers) > answered + 40, seconds=60, what="40 answers without the replica")
+                # On two cores a busy client would keep the engine from starting again.
+                enough.set()
         finally:
-            done.set()
+            enough.set()
         for asker in askers:
             asker.result(timeout=60)
 

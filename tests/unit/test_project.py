@@ -36,7 +36,7 @@ def test_each_file_has_its_place_below_the_root() -> None:
     assert project.compose_file == Path("/clone/compose.yaml")
     assert project.images_file == Path("/clone/docker/images.yaml")
     assert project.rendered("two-models") == Path("/clone/.vllmstack/two-models")
-    assert project.current == Path("/clone/.vllmstack/current")
+    assert project.current == Path("/clone/.vllmstack/.current")
     assert project.secrets == Path("/clone/secrets")
 
 

@@ -30,3 +30,10 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
 
     assert links
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_quoted_deployment_is_the_file() -> None:
+    quoted = README.split("```yaml\n")[1].split("```")[0].splitlines()
+    file = (ROOT / "deployments" / "two-replicas.yaml").read_text().splitlines()
+
+    assert [line for line in quoted if not line.startswith("#") and line not in file] == []

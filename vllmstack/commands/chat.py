@@ -10,7 +10,7 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from vllmstack.commands.preparation import running_url
+from vllmstack.commands.preparation import running_key, running_url
 from vllmstack.console import notes
 from vllmstack.errors import Problem, StackError
 from vllmstack.project import find_project
@@ -53,7 +53,7 @@ def command(
     url = running_url(project)
     client = openai.OpenAI(
         base_url=f"{url}/v1",
-        api_key=os.environ.get("OPENAI_API_KEY") or "none",
+        api_key=os.environ.get("VLLMSTACK_API_KEY") or running_key(project) or "none",
         max_retries=0,
         # On this host, at an address that the certificate hardly names.
         http_client=httpx2.Client(verify=not url.startswith("https"), timeout=600, trust_env=False),
@@ -82,7 +82,12 @@ def _first_model(client: openai.OpenAI) -> str:
 def _refused(error: openai.APIError) -> StackError:
     """What the gateway said, or that nothing answers there."""
     if isinstance(error, openai.AuthenticationError):
-        return StackError(Problem(fact=f"the gateway refuses the key: {error.message}", hint="export OPENAI_API_KEY=…"))
+        return StackError(
+            Problem(
+                fact=f"the gateway refuses the key: {error.message}",
+                hint="export VLLMSTACK_API_KEY=…",
+            )
+        )
     return StackError(Problem(fact=f"no answer: {error.message}", hint="see `vllmstack status`"))
 
 

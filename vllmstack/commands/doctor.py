@@ -10,7 +10,7 @@ from rich.table import Table
 from vllmstack.commands.preparation import prepare
 from vllmstack.console import out
 from vllmstack.errors import HostError, InvalidInput
-from vllmstack.host.checks import Check, docker_checks, preflight
+from vllmstack.host.checks import Check, docker_checks, driver_check, preflight
 from vllmstack.host.containers import connect
 from vllmstack.host.docker_engine import look
 
@@ -30,6 +30,16 @@ def command(name: str | None, as_json: bool) -> None:
         raise SystemExit(HostError.exit_code)
 
 
+NOT_CHECKED = Check(
+    name="ports, GPUs, disk, token",
+    required="as the deployment asks",
+    found="not checked yet",
+    good=False,
+    mend="mend what is marked above, then run this again",
+    advice_only=True,
+)
+
+
 def _checks(name: str | None) -> list[Check]:
     state = look()
     checks = docker_checks(state)
@@ -46,9 +56,13 @@ def _checks(name: str | None) -> list[Check]:
             )
             for problem in error.problems
         ]
-        return checks + plan_checks
+        return [*checks, *plan_checks, NOT_CHECKED]
+    if any(replica.gpu_ids for replica in prepared.plan.replicas):
+        checks.append(driver_check())
     if state.server:
         checks += preflight(prepared.project, prepared.plan, connect())
+    else:
+        checks.append(NOT_CHECKED)
     checks += [
         Check(
             name="plan", required="no warning", found=warning, good=False, mend="see `vllmstack plan`", advice_only=True
@@ -67,5 +81,6 @@ def _print(checks: list[Check]) -> None:
         table.add_row(mark, *map(escape, (check.name, check.required, check.found)))
     out.print(table)
     for check in checks:
-        if check.failed:
-            out.print(f"\n[red]✗[/red] {escape(f'{check.name}: {check.mend}')}", soft_wrap=True)
+        if not check.good:
+            mark = "[red]✗[/red]" if check.failed else "[yellow]![/yellow]"
+            out.print(f"\n{mark} {escape(f'{check.name}: {check.mend}')}", soft_wrap=True)

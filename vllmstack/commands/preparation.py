@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vllmstack.deployment.api_keys import parse_keys
 from vllmstack.deployment.loader import find, load
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import HostError, Problem
@@ -40,7 +41,7 @@ def load_deployment(project: Project, name: str) -> tuple[str, Deployment]:
     return shown, load(Path(shown))
 
 
-def prepare(name: str | None, gpu_type: str | None = None) -> Prepared:
+def prepare(name: str | None) -> Prepared:
     """Loads and plans.
 
     Raises:
@@ -49,8 +50,6 @@ def prepare(name: str | None, gpu_type: str | None = None) -> Prepared:
     project = find_project()
     inventory = see_inventory()
     file, deployment = load_deployment(project, name or default_deployment(inventory))
-    if gpu_type:
-        deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": gpu_type})})
     dimensions = {model.name: dimensions_of(model) for model in deployment.models}
     return Prepared(
         project=project, file=file, deployment=deployment, plan=make_plan(deployment, inventory, dimensions, file)
@@ -74,6 +73,15 @@ def running_url(project: Project) -> str:
     variables = project.rendered(running_deployment(project)) / "compose.env"
     pairs = (line.partition("=") for line in variables.read_text().splitlines())
     return next(value.strip("'") for key, _, value in pairs if key == "VLLMSTACK_URL")
+
+
+def running_key(project: Project) -> str | None:
+    """The first API key of the deployment that `up` started last; None if it asks for none."""
+    file = project.secrets / "api_keys"
+    variables = (project.rendered(running_deployment(project)) / "compose.env").read_text()
+    if "VLLMSTACK_API_KEYS_FILE" not in variables or not file.is_file():
+        return None
+    return next(iter(parse_keys(file.read_text()).values()), None)
 
 
 def _shown(path: Path) -> str:

@@ -16,7 +16,7 @@ from vllmstack.host.checks import Check, preflight
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure
-from vllmstack.host.files import make_current, write_rendered
+from vllmstack.host.files import current_deployment, make_current, write_rendered
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.image_supply import ImageSupply
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
@@ -24,7 +24,7 @@ from vllmstack.host.startup import await_stack, keep_logs, warm_stack
 from vllmstack.images import Image, images_for, load_images
 from vllmstack.render.stack import gateway_url, render_stack
 
-LOGS = ".vllmstack/logs"
+LOGS = ".vllmstack/.logs"
 """What containers said that did not come up; they are removed."""
 
 
@@ -53,7 +53,6 @@ def command(name: str | None) -> None:
     write_rendered(prepared.project, deployment.name, render_stack(prepared.plan, provided))
     prepare_secrets(prepared.project, deployment)
     _start(prepared, client)
-    make_current(prepared.project, deployment.name)
     _farewell(prepared, grafana="grafana" in provided, seconds=time.monotonic() - started)
 
 
@@ -67,7 +66,10 @@ def _refuse_what_cannot_work(prepared: Prepared, client: docker.DockerClient) ->
 def _start(prepared: Prepared, client: docker.DockerClient) -> None:
     compose = Compose(prepared.project, prepared.deployment.name)
     before = {one.identity: one.restarts for one in containers(client)}
-    log = prepared.project.state / "build" / "compose-up.log"
+    previous = current_deployment(prepared.project)
+    # From here on `status`, `logs` and `down`, in another terminal too, speak of this deployment.
+    make_current(prepared.project, prepared.deployment.name)
+    log = prepared.project.state / ".build" / "compose-up.log"
     seconds = max(model.startup_seconds for model in prepared.deployment.models)
     # Replicas that share a cache start one after the other: twice the time, and the health checks' own.
     arguments = ["up", "--detach", "--remove-orphans", "--wait", "--wait-timeout", str(2 * seconds + 120)]
@@ -76,6 +78,9 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
         with Progress() as progress:
             await_stack(client, process, log, before, progress.show)
         url = gateway_url(prepared.deployment.gateway)
+        if prepared.deployment.gateway.tls:
+            # A running nginx has read the certificate at its start; streams go on over a reload.
+            compose.run("kill", "--signal", "HUP", "gateway", doing="reloading the gateway")
         step("warming: one token from each replica")
         warm_stack(client)
         await_ready(url, seconds=60)
@@ -88,6 +93,8 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
             keep_logs(client, prepared.project.root / LOGS)
             step(f"what the containers said is in {LOGS}/")
         _undo(compose, client, before)
+        if not before:
+            make_current(prepared.project, previous)
         raise
 
 

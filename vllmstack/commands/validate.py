@@ -5,7 +5,8 @@ import json
 import click
 
 from vllmstack.commands.preparation import load_deployment
-from vllmstack.console import out
+from vllmstack.console import out, warn
+from vllmstack.deployment.options import release_notes
 from vllmstack.errors import InvalidInput, Problem
 from vllmstack.project import find_project
 
@@ -23,6 +24,10 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         except InvalidInput as error:
             problems += error.problems
         else:
+            for note in [note for model in deployment.models for note in release_notes(model.serve)]:
+                warn(f"{file}: {note}")
+            for note in [note for model in deployment.models for note in release_notes(model.serve)]:
+                warn(f"{file}: {note}")
             if not as_json:
                 count = len(deployment.models)
                 out.print(f"{file}: valid ({count} model{'s' if count > 1 else ''})", soft_wrap=True, markup=False)

@@ -8,7 +8,7 @@ from vllmstack.errors import Problem
 SHORTEST_KEY = 16
 """Characters: 16 random letters and digits are 95 bits, which nobody guesses over a network."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_KEY = re.compile(r"[A-Za-z0-9._~+/=-]+")
+_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{1,512}")
 """What a Bearer token may consist of (RFC 6750, 2.1)."""
 _MAKE_ONE = "make one with `openssl rand -hex 24`"
 

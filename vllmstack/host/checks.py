@@ -22,6 +22,7 @@ from vllmstack.host.docker_engine import (
     compose_is_new_enough,
     engine_is_new_enough,
 )
+from vllmstack.host.inventory import driver_version
 from vllmstack.host.secret_files import hub_token
 from vllmstack.planning.plan import Plan
 from vllmstack.project import Project
@@ -170,6 +171,18 @@ def _gpu_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
             mend="install nvidia-container-toolkit, run `sudo nvidia-ctk runtime configure --runtime=docker` and "
             "restart Docker; or set `gpu: {access: cdi}`",
         )
+
+
+def driver_check() -> Check:
+    """NVIDIA's driver, for `doctor`; `up` sees by the GPUs themselves whether it works."""
+    driver = driver_version()
+    return Check(
+        name="NVIDIA driver",
+        required="one that answers nvidia-smi",
+        found=driver or "none",
+        good=bool(driver),
+        mend="install NVIDIA's driver for this distribution, or choose a deployment with `engine: vllm-cpu`",
+    )
 
 
 def _cdi_check(client: docker.DockerClient) -> Check:

@@ -17,7 +17,6 @@ ENGINE_OLDEST = (20, 10)
 COMPOSE_OLDEST = (2, 20)
 """`include` came with Compose 2.20."""
 DAEMON_LOG = Path("/var/log/vllmstack-dockerd.log")
-DAEMON_PID = Path("/var/run/docker.pid")
 DAEMON_START_SECONDS = 60
 MAY_NOT_TALK_HINT = "sudo usermod -aG docker $USER, then log in again"
 PLUGINS = Path("/usr/libexec/docker/cli-plugins")
@@ -127,8 +126,8 @@ def os_release(file: Path = Path("/etc/os-release")) -> dict[str, str]:
 
 
 PACKAGES = {
-    "debian": ["docker.io", "iptables"],
-    "ubuntu": ["docker.io", "docker-compose-v2", "docker-buildx", "iptables"],
+    "debian": ["docker.io", "iptables", "ca-certificates"],
+    "ubuntu": ["docker.io", "docker-compose-v2", "docker-buildx", "iptables", "ca-certificates"],
 }
 
 
@@ -162,7 +161,7 @@ def _install_plugins_from_sid(hint: str) -> None:
         home = Path(folder)
         for part in ("lists/partial", "cache/archives/partial", "debs"):
             (home / part).mkdir(parents=True)
-        (home / "sources.list").write_text(f"deb {mirror} sid main\n")
+        (home / "sources.list").write_text(f"deb [check-valid-until=no] {mirror} sid main\n")
         options = [
             f"-oDir::Etc::SourceList={home}/sources.list",
             "-oDir::Etc::SourceParts=/dev/null",

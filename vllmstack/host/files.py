@@ -38,9 +38,12 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
     return folder
 
 
-def make_current(project: Project, deployment_name: str) -> None:
-    """Points ``.vllmstack/current`` at the deployment that runs, for plain `docker compose` commands."""
-    fresh = project.state / ".current.new"
+def make_current(project: Project, deployment_name: str | None) -> None:
+    """Points ``.vllmstack/.current`` at the deployment that runs, for plain `docker compose`; None removes it."""
+    if deployment_name is None:
+        project.current.unlink(missing_ok=True)
+        return
+    fresh = project.state / ".current-new"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(deployment_name)
     fresh.replace(project.current)

@@ -37,7 +37,7 @@ def await_ready(url: str, seconds: float) -> None:
             said = str(error)
         time.sleep(0.5)
     raise StackError(
-        Problem(fact=f"the gateway is not ready after {seconds:.0f} s: {said}", hint="see `vllmstack logs gateway`")
+        Problem(fact=f"the gateway is not ready after {seconds:.0f} s: {said}", hint="see .vllmstack/.logs/gateway.log")
     )
 
 
@@ -52,12 +52,12 @@ def check_key(url: str, key: str | None) -> None:
         answer = httpx2.get(f"{url}/v1/models", headers=headers, timeout=ANSWER_SECONDS, **ON_THIS_HOST)
     except httpx2.HTTPError as error:
         raise StackError(
-            Problem(fact=f"the gateway does not answer: {error}", hint="see `vllmstack logs gateway`")
+            Problem(fact=f"the gateway does not answer: {error}", hint="see .vllmstack/.logs/gateway.log")
         ) from None
     if answer.status_code != httpx2.codes.OK:
         raise StackError(
             Problem(
                 fact=f"the gateway answers {answer.status_code}: {answer.text[:300]}",
-                hint="see `vllmstack logs gateway`",
+                hint="see .vllmstack/.logs/gateway.log",
             )
         )

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import docker
 import docker.errors
@@ -22,6 +24,7 @@ SOURCE_LABEL = "vllmstack.source"
 """Digest of what an image was built from: a changed Dockerfile is built again, an unchanged one is not."""
 
 CA_BUNDLES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+PULL_LINE_SECONDS = 10.0
 PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
 
@@ -88,7 +91,7 @@ class ImageSupply:
         """Empty if the image is there now, else why not, in one line."""
         step(f"pulling {reference}")
         try:
-            for event in self._client.api.pull(reference, stream=True, decode=True):
+            for event in _told(reference, self._client.api.pull(reference, stream=True, decode=True)):
                 if "error" in event:
                     return _short(str(event["error"]))
         except docker.errors.APIError as error:
@@ -123,7 +126,7 @@ class ImageSupply:
         for secret, file in (("ca_bundle", ca_bundle()), ("pip_config", _pip_config())):
             if file:
                 command += ["--secret", f"id={secret},src={file}"]
-        log = self._project.state / "build" / f"{build.folder}.log"
+        log = self._project.state / ".build" / f"{build.folder}.log"
         run(
             [*command, str(folder)],
             doing=f"building {reference}",
@@ -162,7 +165,7 @@ class ImageSupply:
         mirror = debian_mirror()
         with tempfile.TemporaryDirectory(prefix="vllmstack-base-") as folder:
             root, archive = Path(folder) / "root", Path(folder) / "root.tar"
-            log = self._project.state / "build" / f"debian-{release}.log"
+            log = self._project.state / ".build" / f"debian-{release}.log"
             run(
                 ["debootstrap", "--variant=minbase", release, str(root), mirror],
                 doing=f"debootstrap {release}",
@@ -173,6 +176,24 @@ class ImageSupply:
                 run(["find", str(root / part), "-type", "f", "-delete"], doing="trimming the base image", hint=hint)
             run(["tar", "-C", str(root), "-cf", str(archive), "."], doing="packing the base image", hint=hint)
             run(["docker", "import", str(archive), reference], doing=f"importing {reference}", hint=hint)
+
+
+def _told(reference: str, events: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The events of a pull, as they come, with a line of bytes about every PULL_LINE_SECONDS: an engine is 20 GB."""
+    layers: dict[str, tuple[int, int]] = {}
+    told = time.monotonic()
+    for event in events:
+        detail = event.get("progressDetail") or {}
+        if event.get("status") == "Downloading" and detail.get("total"):
+            layers[event["id"]] = (detail["current"], detail["total"])
+        elif event.get("status") == "Download complete" and event.get("id") in layers:
+            total = layers[event["id"]][1]
+            layers[event["id"]] = (total, total)
+        if layers and time.monotonic() - told >= PULL_LINE_SECONDS:
+            told = time.monotonic()
+            done, total = (sum(parts) / 1e9 for parts in zip(*layers.values(), strict=True))
+            step(f"pulling {reference}: {done:.1f} of {total:.1f} GB")
+        yield event
 
 
 OPTIONAL = {"grafana": "Prometheus still records everything"}
@@ -209,13 +230,14 @@ def _pip_config() -> str | None:
 def _fetch_torch(folder: Path) -> None:
     """PyTorch's CPU build into ``wheels/``, from wherever this machine's pip is configured to find it."""
     wheels = folder / "wheels"
+    wheels.mkdir(exist_ok=True)  # the Dockerfile mounts it, empty or not
     if any(wheels.glob("torch-*.whl")):
         return
     step("fetching PyTorch's CPU build")
     try:
         run(
-            ["python3", "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--python-version=3.11",
-             "--platform=manylinux_2_28_x86_64", "--require-hashes", "--dest", str(wheels),
+            [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:",
+             "--python-version=3.11", "--platform=manylinux_2_28_x86_64", "--require-hashes", "--dest", str(wheels),
              "--requirement", str(folder / "requirements-torch.txt")],
             doing="fetching PyTorch's CPU build",
             hint="",

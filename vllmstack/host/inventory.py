@@ -72,3 +72,16 @@ def read_memory_bytes(meminfo: Path) -> int:
     except OSError:
         return 0
     return int(match[1]) * 1024 if match else 0
+
+
+def driver_version() -> str:
+    """NVIDIA's driver, as nvidia-smi names it; empty where it does not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    command = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=NVIDIA_SMI_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.split("\n")[0].strip() if answer.returncode == 0 else ""

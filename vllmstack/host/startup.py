@@ -68,7 +68,7 @@ def await_stack(
             return
         if ended is not None:
             tail = "\n".join(f"    {line}" for line in compose_log.read_text(errors="replace").splitlines()[-8:])
-            raise StackError(Problem(fact=f"docker compose up failed:\n{tail}", hint="see `vllmstack logs`"))
+            raise StackError(Problem(fact=f"docker compose up failed:\n{tail}", hint="see .vllmstack/.logs/"))
         time.sleep(POLL_SECONDS)
 
 
@@ -88,7 +88,7 @@ def warm_stack(client: docker.DockerClient) -> None:
                 Problem(
                     file=one.service,
                     fact=f"answers no request: {complaint}",
-                    hint=f"see `vllmstack logs {one.service}`",
+                    hint=f"see .vllmstack/.logs/{one.service}.log",
                 )
                 for one, complaint in failed
             ]

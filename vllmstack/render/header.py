@@ -6,6 +6,6 @@ from vllmstack.deployment.model import Deployment
 def header(deployment: Deployment) -> str:
     """Says where the file comes from, so that nobody edits it. Two comment lines."""
     return (
-        f"# Rendered by vllmstack from deployments/{deployment.name}.yaml: change that file and run `vllmstack up`.\n"
+        f"# Rendered by vllmstack from the deployment {deployment.name}: change its file and run `vllmstack up`.\n"
         "# What is edited here is lost.\n"
     )

@@ -101,7 +101,7 @@ def test_a_conversation_goes_on_with_what_was_said_before(
 def test_the_key_of_the_environment_is_sent(
     vllmstack: Run, gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("VLLMSTACK_API_KEY", KEY)
 
     vllmstack("chat", "Hello")
 
@@ -118,7 +118,7 @@ def test_a_key_that_is_refused_says_where_to_put_the_right_one(vllmstack: Run, g
     assert done.status == 1
     assert done.err.startswith("vllmstack: the gateway refuses the key: ")
     assert "wrong API key" in done.err
-    assert done.err.endswith("\n  hint: export OPENAI_API_KEY=…\n")
+    assert done.err.endswith("\n  hint: export VLLMSTACK_API_KEY=…\n")
 
 
 def test_an_unknown_model_is_told_in_the_gateways_words(vllmstack: Run, gateway: FakeGateway) -> None:

@@ -362,7 +362,7 @@ def test_what_ran_before_goes_on_and_only_what_did_not_come_up_is_removed(
     assert machine.compose_calls()[1:] == ["rm --stop --force engine-smoke-1"]
     assert "• removing what did not come up: engine-smoke-1\n" in done.err
     assert "! the rest goes on as it is: `vllmstack status` shows it, `vllmstack down` stops it\n" in done.err
-    assert clone.project.current.readlink() == Path("earlier")
+    assert clone.project.current.readlink() == Path("smoke")  # whose gateway runs now
 
 
 def test_a_stop_that_fails_does_not_hide_why_it_was_needed(vllmstack: Run, machine: Machine) -> None:
@@ -393,6 +393,6 @@ def test_the_log_of_compose_is_kept(vllmstack: Run, machine: Machine, clone: Clo
 
     vllmstack("up", "smoke")
 
-    log = clone.project.state / "build" / "compose-up.log"
+    log = clone.project.state / ".build" / "compose-up.log"
     assert log.read_text() == "Container started\n"
     assert os.access(log, os.R_OK)

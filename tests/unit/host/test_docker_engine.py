@@ -288,7 +288,7 @@ def test_as_root_on_ubuntu_everything_comes_from_its_own_packages(
     assert ensure().complete
     assert machine.programs.calls("apt-get") == [
         "update -qq",
-        "install -y -qq --no-install-recommends docker.io docker-compose-v2 docker-buildx iptables",
+        "install -y -qq --no-install-recommends docker.io docker-compose-v2 docker-buildx iptables ca-certificates",
     ]
     assert capsys.readouterr().err == "• installing Docker Engine, Compose and buildx from Ubuntu's packages\n"
 
@@ -318,7 +318,7 @@ name=${2##*/}
 
     assert ensure().complete
     calls = machine.programs.calls("apt-get")
-    assert [call.split()[-1] for call in calls if "install" in call] == ["iptables"]
+    assert [call.split()[-1] for call in calls if "install" in call] == ["ca-certificates"]
     assert "Created-By: Packages" in calls[2]
     own = ("-oDir::Etc::SourceList=", "-oDir::Etc::SourceParts=/dev/null", "-oDir::State::Lists=", "-oDir::Cache=")
     assert all(option in call for call in calls[3:] for option in own)

@@ -40,7 +40,7 @@ def test_a_gateway_that_is_not_ready_in_time_is_quoted(gateway: FakeGateway) -> 
 
     assert problem(caught) == (
         'the gateway is not ready after 0 s: {"missing": ["smoke"]}',
-        "see `vllmstack logs gateway`",
+        "see .vllmstack/.logs/gateway.log",
     )
 
 
@@ -78,7 +78,7 @@ def test_an_answer_that_is_none_is_quoted_without_the_key(gateway: FakeGateway, 
 
     assert problem(caught) == (
         f'the gateway answers {status}: {{"error": "wrong key"}}',
-        "see `vllmstack logs gateway`",
+        "see .vllmstack/.logs/gateway.log",
     )
     assert KEY not in str(caught.value)
 

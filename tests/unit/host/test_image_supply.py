@@ -184,7 +184,7 @@ def test_a_build_that_fails_shows_its_last_words_and_names_its_log(
     with pytest.raises(HostError) as caught:
         supply.provide({"gateway": OWN})
 
-    log = clone.project.state / "build" / "gateway.log"
+    log = clone.project.state / ".build" / "gateway.log"
     assert str(caught.value) == (
         "building vllmstack/gateway:1.30 failed (exit 1):\n    E: Unable to locate package nginx\n"
         "  hint: check that this machine reaches Debian's packages and PyPI; a proxy is read from HTTPS_PROXY, a "
@@ -283,11 +283,11 @@ def test_a_base_that_cannot_be_pulled_is_made_with_debootstrap(
 
 
 def test_pytorch_is_fetched_once_before_the_engines_build(
-    clone: Clone, supply: ImageSupply, programs: Programs
+    clone: Clone, supply: ImageSupply, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("sys.executable", "python3")
     folder = clone.root / "docker" / "gateway"
     (folder / "requirements-torch.txt").write_text("torch==2.13.0+cpu\n")
-    (folder / "wheels").mkdir()
     programs.install("python3", f": > {folder}/wheels/torch-2.13.0.whl\n")
 
     supply.provide({"gateway": OWN})
@@ -298,14 +298,20 @@ def test_pytorch_is_fetched_once_before_the_engines_build(
 
 
 def test_without_pytorchs_index_the_larger_build_is_taken_and_said(
-    clone: Clone, supply: ImageSupply, programs: Programs, capsys: pytest.CaptureFixture[str]
+    clone: Clone,
+    supply: ImageSupply,
+    programs: Programs,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("sys.executable", "python3")
     (clone.root / "docker" / "gateway" / "requirements-torch.txt").write_text("torch==2.13.0+cpu\n")
     programs.install("python3", "echo 'no matching distribution' >&2; exit 1\n")
 
     supply.provide({"gateway": OWN})
 
     assert len(built(programs)) == 1
+    assert (clone.root / "docker" / "gateway" / "wheels").is_dir()  # the Dockerfile mounts it
     assert "! pip's configuration names no index with PyTorch's CPU build" in capsys.readouterr().err
 
 

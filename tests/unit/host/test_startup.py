@@ -315,5 +315,6 @@ def test_each_engine_that_gives_no_token_is_named_with_what_it_said(tmp_path: Pa
         warm_stack(daemon.client)
 
     assert str(caught.value) == (
-        "engine-smoke-2: answers no request: 500 CUDA error: out of memory\n  hint: see `vllmstack logs engine-smoke-2`"
+        "engine-smoke-2: answers no request: 500 CUDA error: out of memory\n"
+        "  hint: see .vllmstack/.logs/engine-smoke-2.log"
     )

@@ -55,7 +55,7 @@ def test_a_local_model_on_cores() -> None:
     assert (
         rendered(smoke)
         == f"""\
-# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# Rendered by vllmstack from the deployment test: change its file and run `vllmstack up`.
 # What is edited here is lost.
 services:
   engine-smoke-1:
@@ -109,7 +109,7 @@ def test_a_gated_model_of_the_hub_on_two_gpus_with_the_nvidia_runtime() -> None:
     assert (
         rendered(gated)
         == f"""\
-# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# Rendered by vllmstack from the deployment test: change its file and run `vllmstack up`.
 # What is edited here is lost.
 services:
   engine-org-llama-3-1-1:

@@ -11,7 +11,7 @@ from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import listen_port, render_gateway
 
 HEADING = """\
-# Rendered by vllmstack from deployments/two-models.yaml: change that file and run `vllmstack up`.
+# Rendered by vllmstack from the deployment two-models: change its file and run `vllmstack up`.
 # What is edited here is lost.
 """
 

@@ -61,7 +61,7 @@ def test_the_values_of_a_deployment_that_leaves_all_to_the_defaults() -> None:
     assert (
         rendered(of)["compose.env"]
         == f"""\
-# Rendered by vllmstack from deployments/test.yaml: change that file and run `vllmstack up`.
+# Rendered by vllmstack from the deployment test: change its file and run `vllmstack up`.
 # What is edited here is lost.
 VLLMSTACK_STATE=.vllmstack/test
 VLLMSTACK_PUBLISH='127.0.0.1:8000:8080'
@@ -167,7 +167,7 @@ def test_a_container_is_made_anew_when_what_it_mounts_has_changed(change: dict[s
 def test_the_engines_configuration_says_where_it_comes_from() -> None:
     text = rendered(plan())["engines/llama.yaml"]
 
-    assert text.startswith("# Rendered by vllmstack from deployments/test.yaml")
+    assert text.startswith("# Rendered by vllmstack from the deployment test")
     assert yaml.safe_load(text)["model"] == "org/llama"
 
 
