@@ -29,7 +29,8 @@ fi
 # A virtual environment that was made elsewhere, or by a Python that is gone, does not run.
 .venv/bin/python -c '' 2> /dev/null || { rm -rf .venv && "$python" -m venv .venv; }
 echo "• installing $requirements into .venv" >&2
-install=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+# Twice quiet: pip warns of every index in its configuration that lacks a package; errors are shown all the same.
+install=(.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check)
 "${install[@]}" --require-hashes --requirement "$requirements"
 "${install[@]}" --no-deps --no-build-isolation --editable .
 cp "$requirements" ".venv/$(basename "$requirements").installed"

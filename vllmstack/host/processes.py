@@ -8,6 +8,8 @@ from pathlib import Path
 from vllmstack.errors import HostError, Problem
 
 LAST_LINES = 15
+LINE_CHARACTERS = 200
+"""A failed build repeats its whole RUN instruction in one line."""
 
 
 def run(
@@ -42,6 +44,6 @@ def run(
     except OSError as error:
         raise HostError(Problem(fact=f"{doing}: {error.filename}: {error.strerror}", hint=hint)) from None
     if done.returncode != 0:
-        tail = "\n".join(f"    {line}" for line in complaint.strip().splitlines()[-LAST_LINES:])
+        tail = "\n".join(f"    {line[:LINE_CHARACTERS]}" for line in complaint.strip().splitlines()[-LAST_LINES:])
         raise HostError(Problem(fact=f"{doing} failed (exit {done.returncode}):\n{tail}", hint=hint))
     return output
