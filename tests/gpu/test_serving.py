@@ -111,13 +111,14 @@ class Served:
                 for one in self.engines
             },
             "status": json.loads(vllmstack("status", "--json")),
-            "log": self.log()[-60_000:],
+            "vllm_log": [line.strip()[-300:] for line in self.log().splitlines() if TELLING.search(line)],
             **measured,
         }
         if folder := os.environ.get("VLLMSTACK_RESULTS"):
             (Path(folder) / f"{self.name}.json").write_text(json.dumps(record, indent=2))
 
 
+TELLING = re.compile(r"KV cache size|Model loading took|init engine|version 0\.")
 LIST_GPUS = "import torch; print(*[torch.cuda.get_device_properties(i).uuid for i in range(torch.cuda.device_count())])"
 
 

@@ -84,6 +84,21 @@ def await_condition(condition: Callable[[], bool], *, seconds: float, what: str)
     pytest.fail(f"not within {seconds:.0f} s: {what}")
 
 
+FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> list[str]:
+    """Lines that a test wants to be read: what it measured. They are printed before pytest's closing line."""
+    return request.config.stash.setdefault(FIGURES, [])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints the figures."""
+    for line in terminalreporter.config.stash.get(FIGURES, []):
+        terminalreporter.write_line(f"measured: {line}")
+
+
 @pytest.fixture(scope="session")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     folder = tmp_path_factory.mktemp("clone")

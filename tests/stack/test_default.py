@@ -114,7 +114,7 @@ def test_an_engine_that_cannot_start_is_one_clear_message_and_nothing_of_it_stay
     assert [service for service in left if "broken" in service] == []
 
 
-def test_data_survives_down_and_up_and_the_second_up_is_quick(started: Started) -> None:
+def test_data_survives_down_and_up_and_the_second_up_is_quick(started: Started, figures: list[str]) -> None:
     stack = started.stack
     before = time.time()
     password = (stack.clone.folder / "secrets" / "grafana_admin_password").read_text()
@@ -124,7 +124,7 @@ def test_data_survives_down_and_up_and_the_second_up_is_quick(started: Started) 
     started_again = time.monotonic()
     stack.clone.run("make", "up", seconds=UP_SECONDS)
     seconds = time.monotonic() - started_again
-    print(f"\nsecond `make up`: {seconds:.0f} s")
+    figures.append(f"second `make up`: {seconds:.0f} s")
 
     assert seconds < SECOND_UP_SECONDS
     kept = {volume.name for volume in stack.engine.volumes.list(filters={"name": PROJECT})}
