@@ -13,6 +13,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from vllmstack.commands.preparation import running_key, running_url
 from vllmstack.console import notes
 from vllmstack.errors import Problem, StackError
+from vllmstack.host.gateway_client import ON_THIS_HOST
 from vllmstack.project import find_project
 
 
@@ -56,7 +57,7 @@ def command(
         api_key=os.environ.get("VLLMSTACK_API_KEY") or running_key(project) or "none",
         max_retries=0,
         # On this host, at an address that the certificate hardly names.
-        http_client=httpx2.Client(verify=not url.startswith("https"), timeout=600, trust_env=False),
+        http_client=httpx2.Client(timeout=600, **ON_THIS_HOST),
     )
     model = model or _first_model(client)
     messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": system}] if system else []

@@ -1,23 +1,19 @@
 """`vllmstack plan`: which replica gets which GPUs, and what their memory goes to, before anything starts."""
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import click
 from rich.markup import escape
 from rich.table import Table
 
-from vllmstack.commands.preparation import default_deployment, load_deployment
+from vllmstack.commands.preparation import prepare
 from vllmstack.console import out, warn
 from vllmstack.deployment.model import Engine
-from vllmstack.host.inventory import see_inventory
-from vllmstack.host.model_files import dimensions_of
 from vllmstack.planning.budget import MemoryBudget
-from vllmstack.planning.gpus import GIB, gpu_type, gpu_types
+from vllmstack.planning.gpus import GIB, gpu_types
 from vllmstack.planning.placement import Replica
-from vllmstack.planning.plan import Plan, make_plan
-from vllmstack.project import find_project
+from vllmstack.planning.plan import Plan
 
 BAR_CELLS = 30
 
@@ -28,28 +24,11 @@ BAR_CELLS = 30
 @click.option("--json", "as_json", is_flag=True, help="For scripts; sizes are in bytes.")
 def command(name: str | None, gpu_name: str | None, as_json: bool) -> None:
     """Show a deployment's GPUs and memory before anything starts."""
-    plan = plan_here(name, gpu_name)
+    plan = prepare(name, gpu_name).plan
     if as_json:
         out.print_json(json.dumps(plan_document(plan)))
         return
     print_plan(plan)
-
-
-def plan_here(name: str | None, gpu_name: str | None = None) -> Plan:
-    """Plans a deployment for this machine, or for one with GPUs of the type ``gpu_name``.
-
-    Raises:
-        InvalidInput: the file is wrong, the GPU type unknown, or something does not fit.
-    """
-    project = find_project()
-    inventory = see_inventory()
-    file, deployment = load_deployment(project, name or default_deployment(inventory))
-    if gpu_name is not None:
-        kind = gpu_type(gpu_name, place="--gpu")
-        inventory = replace(inventory, gpus=())
-        deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": kind.name})})
-    dimensions = {model.name: dimensions_of(model) for model in deployment.models}
-    return make_plan(deployment, inventory, dimensions, file)
 
 
 def print_plan(plan: Plan) -> None:

@@ -1,7 +1,7 @@
 """What several commands begin with: a deployment found, loaded and planned for this machine."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vllmstack.deployment.api_keys import parse_keys
@@ -11,6 +11,7 @@ from vllmstack.errors import HostError, Problem
 from vllmstack.host.files import current_deployment
 from vllmstack.host.inventory import see_inventory
 from vllmstack.host.model_files import dimensions_of
+from vllmstack.planning.gpus import gpu_type
 from vllmstack.planning.inventory import Inventory
 from vllmstack.planning.plan import Plan, make_plan
 from vllmstack.project import Project, find_project
@@ -41,15 +42,19 @@ def load_deployment(project: Project, name: str) -> tuple[str, Deployment]:
     return shown, load(Path(shown))
 
 
-def prepare(name: str | None) -> Prepared:
-    """Loads and plans.
+def prepare(name: str | None, gpu_name: str | None = None) -> Prepared:
+    """Loads and plans, for this machine or for one with GPUs of the type ``gpu_name``.
 
     Raises:
-        InvalidInput: the file is wrong, or does not fit this machine; with every problem.
+        InvalidInput: the file is wrong, the GPU type unknown, or something does not fit; with every problem.
     """
     project = find_project()
     inventory = see_inventory()
     file, deployment = load_deployment(project, name or default_deployment(inventory))
+    if gpu_name is not None:
+        kind = gpu_type(gpu_name, place="--gpu")
+        inventory = replace(inventory, gpus=())
+        deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": kind.name})})
     dimensions = {model.name: dimensions_of(model) for model in deployment.models}
     return Prepared(
         project=project, file=file, deployment=deployment, plan=make_plan(deployment, inventory, dimensions, file)
@@ -70,18 +75,22 @@ def running_deployment(project: Project) -> str:
 
 def running_url(project: Project) -> str:
     """The gateway of the deployment that `up` started last, without a path."""
-    variables = project.rendered(running_deployment(project)) / "compose.env"
-    pairs = (line.partition("=") for line in variables.read_text().splitlines())
-    return next(value.strip("'") for key, _, value in pairs if key == "VLLMSTACK_URL")
+    return _running_variables(project)["VLLMSTACK_URL"]
 
 
 def running_key(project: Project) -> str | None:
     """The first API key of the deployment that `up` started last; None if it asks for none."""
     file = project.secrets / "api_keys"
-    variables = (project.rendered(running_deployment(project)) / "compose.env").read_text()
-    if "VLLMSTACK_API_KEYS_FILE" not in variables or not file.is_file():
+    if "VLLMSTACK_API_KEYS_FILE" not in _running_variables(project) or not file.is_file():
         return None
     return next(iter(parse_keys(file.read_text()).values()), None)
+
+
+def _running_variables(project: Project) -> dict[str, str]:
+    """What compose.yaml was given of the deployment that `up` started last."""
+    lines = (project.rendered(running_deployment(project)) / "compose.env").read_text().splitlines()
+    pairs = (line.partition("=") for line in lines if not line.startswith("#"))
+    return {key: value.strip("'") for key, _, value in pairs}
 
 
 def _shown(path: Path) -> str:

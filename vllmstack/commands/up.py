@@ -7,10 +7,9 @@ from collections.abc import Mapping
 import click
 import docker
 
-from vllmstack.commands.preparation import Prepared, prepare
+from vllmstack.commands.preparation import Prepared, prepare, running_key
 from vllmstack.commands.progress import Progress
 from vllmstack.console import notes, out, step, warn
-from vllmstack.deployment.api_keys import parse_keys
 from vllmstack.errors import HostError, StackError
 from vllmstack.host.checks import Check, preflight
 from vllmstack.host.compose import Compose
@@ -20,7 +19,7 @@ from vllmstack.host.files import current_deployment, make_current, write_rendere
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.image_supply import ImageSupply
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
-from vllmstack.host.startup import await_stack, keep_logs, warm_stack
+from vllmstack.host.startup import await_stack, end, keep_logs, warm_stack
 from vllmstack.images import Image, images_for, load_images
 from vllmstack.render.stack import gateway_url, render_stack
 
@@ -84,11 +83,9 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
         step("warming: one token from each replica")
         warm_stack(client)
         await_ready(url, seconds=60)
-        check_key(url, _key(prepared))
+        check_key(url, running_key(prepared.project))
     except BaseException as error:
-        if process.poll() is None:
-            process.terminate()
-            process.wait()
+        end(process)
         if isinstance(error, StackError):
             keep_logs(client, prepared.project.root / LOGS)
             step(f"what the containers said is in {LOGS}/")
@@ -114,14 +111,6 @@ def _undo(compose: Compose, client: docker.DockerClient, before: Mapping[str, in
         warn("the rest goes on as it is: `vllmstack status` shows it, `vllmstack down` stops it")
     except HostError as error:
         warn(str(error))
-
-
-def _key(prepared: Prepared) -> str | None:
-    """An API key for the first answer: the first one of the deployment's own file."""
-    file = prepared.deployment.gateway.api_keys_file
-    if file is None:
-        return None
-    return next(iter(parse_keys(file.read_text()).values()))
 
 
 def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:

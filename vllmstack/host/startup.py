@@ -62,7 +62,7 @@ def await_stack(
         show([(one, _phase_of(client, one)) for one in seen])
         failed = [one for one in seen if _has_failed(one, before)]
         if failed:
-            _end(compose)
+            end(compose)
             raise StackError([_explain(client, one) for one in failed])
         if ended == 0:
             return
@@ -140,7 +140,10 @@ def _explain(client: docker.DockerClient, container: Container) -> Problem:
     )
 
 
-def _end(process: "subprocess.Popen[bytes]") -> None:
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """Ends a process that still runs, by force after 20 s."""
+    if process.poll() is not None:
+        return
     process.terminate()
     try:
         process.wait(timeout=20)

@@ -8,6 +8,7 @@ import yaml
 
 from vllmstack.deployment.model import Engine, GpuAccess, Model
 from vllmstack.images import ENGINE_IMAGES, Image
+from vllmstack.planning.host_memory import CONTAINER_GIB
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
 from vllmstack.render.engine_config import model_directory, render_engine_config
@@ -16,7 +17,7 @@ from vllmstack.render.header import header
 STATE_TO_ROOT = "../.."
 """From ``.vllmstack/NAME/`` to the clone's root: Compose takes paths relative to the file that names them."""
 
-DEFAULT_MEMORY_GIB = {Engine.VLLM: 64.0, Engine.VLLM_CPU: 10.0}
+DEFAULT_MEMORY_GIB = {Engine.VLLM: 64.0, Engine.VLLM_CPU: CONTAINER_GIB}
 """Limits, not reservations. vllm: weights are mapped through the page cache, and swap space and pinned buffers add a
 few GiB; vllm-cpu: 2.5 GB were measured for a tiny model with 1 GiB of KV cache, and torch.compile's compilers add."""
 

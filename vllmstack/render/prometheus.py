@@ -9,8 +9,9 @@ import json
 
 from vllmstack.deployment.model import Monitoring
 from vllmstack.planning.plan import Plan
+from vllmstack.render.gateway import METRICS_PORT
 
-GATEWAY_METRICS_ADDRESS = "gateway:9113"
+GATEWAY_METRICS_ADDRESS = f"gateway:{METRICS_PORT}"
 """Where the gateway answers /metrics, on the monitoring network only."""
 
 LONGEST_SCRAPE_SECONDS = 10

@@ -9,12 +9,9 @@ from vllmstack.images import Image
 from vllmstack.planning.plan import Plan
 from vllmstack.render.engine_config import render_engine_config
 from vllmstack.render.engines import render_engines
-from vllmstack.render.gateway import render_gateway
+from vllmstack.render.gateway import listen_port, render_gateway
 from vllmstack.render.header import header
 from vllmstack.render.prometheus import render_prometheus
-
-GATEWAY_PORTS = {"http": 8080, "https": 8443}
-"""Where nginx listens inside its container."""
 
 
 def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
@@ -52,11 +49,10 @@ def gateway_url(gateway: Gateway) -> str:
 def _variables(plan: Plan, images: Mapping[str, Image], files: Mapping[str, str]) -> str:
     deployment = plan.deployment
     gateway = deployment.gateway
-    inside = GATEWAY_PORTS["https" if gateway.tls else "http"]
     address = published_address(gateway)
     values = {
         "VLLMSTACK_STATE": f".vllmstack/{deployment.name}",
-        "VLLMSTACK_PUBLISH": f"{f'[{address}]' if ':' in address else address}:{gateway.port}:{inside}",
+        "VLLMSTACK_PUBLISH": f"{f'[{address}]' if ':' in address else address}:{gateway.port}:{listen_port(gateway)}",
         "VLLMSTACK_URL": gateway_url(gateway),
         "VLLMSTACK_GATEWAY_DIGEST": _digest(files, "gateway/"),
         "VLLMSTACK_PROMETHEUS_DIGEST": _digest(files, "prometheus/"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vllmstack.commands import plan as plan_command
+from vllmstack.commands import preparation
 from vllmstack.commands.plan import command
 from vllmstack.errors import InvalidInput
 from vllmstack.planning.inventory import Inventory
@@ -32,7 +32,7 @@ def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(plan_command, "see_inventory", lambda: Inventory(memory_bytes=16 << 30, core_ids=(0, 1)))
+    monkeypatch.setattr(preparation, "see_inventory", lambda: Inventory(memory_bytes=16 << 30, core_ids=(0, 1)))
     return tmp_path
 
 
