@@ -26,12 +26,6 @@ def ask(client: openai.OpenAI, question: str, model: str = "smoke") -> str:
     return answer.choices[0].message.content or ""
 
 
-def stream_through(client: openai.OpenAI) -> int:
-    """Reads one stream to its end; the number of its chunks."""
-    messages: list[ChatCompletionMessageParam] = [{"role": "user", "content": "Count from 1 to 20."}]
-    return sum(1 for _ in client.chat.completions.create(model="smoke", messages=messages, max_tokens=64, stream=True))
-
-
 def test_a_chat_answers_with_what_the_model_learned(stack: Stack) -> None:
     assert "Paris" in ask(stack.client(), "What is the capital of France?")
 
@@ -45,10 +39,19 @@ def test_completions_answer(stack: Stack) -> None:
 
 
 def test_a_stream_arrives_token_by_token(stack: Stack) -> None:
+    # An engine that was just restarted holds its first stream back and then sends it in one burst; a gateway that
+    # buffers does that to every stream. So one of a few must come evenly.
     client = stack.client()
-    # An engine's first stream after a start is late by half a second, and other tests restart engines.
-    with concurrent.futures.ThreadPoolExecutor(max_workers=8) as pool:
-        list(pool.map(lambda _: stream_through(client), range(8)))
+    streams = [stream_arrivals(client) for _ in range(6)]
+
+    for arrivals, completion_tokens in streams:
+        assert completion_tokens == 200
+        assert len(arrivals) > 100
+    assert any(comes_evenly(arrivals) for arrivals, _ in streams), [a[-1] - a[0] for a, _ in streams]
+
+
+def stream_arrivals(client: openai.OpenAI) -> tuple[list[float], int]:
+    """When each chunk with content came, in seconds, and how many tokens the engine counted."""
     arrivals: list[float] = []
     usage = None
     stream = client.chat.completions.create(
@@ -64,14 +67,15 @@ def test_a_stream_arrives_token_by_token(stack: Stack) -> None:
         if chunk.choices and chunk.choices[0].delta.content:
             arrivals.append(time.perf_counter())
         usage = chunk.usage or usage
-
     assert usage
-    assert usage.completion_tokens == 200
-    assert len(arrivals) > 100
-    # A buffered answer comes in one piece: the first and the last chunk at the same moment.
-    assert arrivals[-1] - arrivals[0] > 0.1
-    half = sum(1 for arrival in arrivals if arrival - arrivals[0] < (arrivals[-1] - arrivals[0]) / 2)
-    assert 0.2 < half / len(arrivals) < 0.8
+    return arrivals, usage.completion_tokens
+
+
+def comes_evenly(arrivals: list[float]) -> bool:
+    """A buffered answer comes in one piece: the first and the last chunk at the same moment."""
+    seconds = arrivals[-1] - arrivals[0]
+    half = sum(1 for arrival in arrivals if arrival - arrivals[0] < seconds / 2)
+    return seconds > 0.1 and 0.2 < half / len(arrivals) < 0.8
 
 
 def test_an_alias_and_the_second_model_are_routed(stack: Stack) -> None:
