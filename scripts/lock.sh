@@ -8,7 +8,7 @@ compile() { uv pip compile --quiet --generate-hashes --no-emit-index-url --no-em
 
 echo hatchling | cat - <(echo editables) > /tmp/vllmstack-build.in
 compile --universal --python-version 3.11 pyproject.toml /tmp/vllmstack-build.in -o requirements.txt
-compile --universal --python-version 3.11 --group dev pyproject.toml /tmp/vllmstack-build.in -c requirements.txt -o requirements-dev.txt
+compile --universal --python-version 3.11 --group dev --extra loadtest pyproject.toml /tmp/vllmstack-build.in -c requirements.txt -o requirements-dev.txt
 rm /tmp/vllmstack-build.in
 
 # PyTorch has a file of its own (requirements-torch.txt): which build is taken depends on the machine.

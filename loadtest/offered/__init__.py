@@ -1,0 +1,1 @@
+"""When requests are sent: arrival schedules, traces, and the open-loop dispatcher."""

@@ -1,0 +1,1 @@
+"""Whether targets are met: statistics, limits, profiles, capacity. Pure arithmetic."""

@@ -1,0 +1,1 @@
+"""Locust's web UI, with what matters for tokens."""

@@ -1,0 +1,1 @@
+"""What is sent: scenarios, prompts of an exact number of tokens, conversations."""
