@@ -40,4 +40,5 @@ class Think:
 
 Step = Request | Think
 Session = Generator[Request | Think, str | None, None]
-"""Yields steps; after a Request it is sent the answer's text (None: it failed, or ``keep_text`` is off), after a Think None."""
+"""Yields steps; after a Request it is sent the answer's text (None: it failed, or ``keep_text`` is off), after a
+Think None."""
