@@ -214,6 +214,27 @@ class ClientHealth(Part):
     calibration: Calibration | None = None
 
 
+class WholeRun(Part):
+    """Everything that was sent, warm-up and drain too: what the engines must have counted as well."""
+
+    sent: int = 0
+    ok: int = 0
+    failed: int = 0
+    abandoned: int = 0
+    prompt_tokens: int = 0
+    """Of answers that said; a failed or abandoned request says nothing of what it cost."""
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    ttft_sum_seconds: float = 0.0
+    ttft_count: int = 0
+    e2e_sum_seconds: float = 0.0
+    """Of succeeded requests."""
+
+    def plus(self, other: "WholeRun") -> "WholeRun":
+        """Both together."""
+        return WholeRun(**{name: getattr(self, name) + getattr(other, name) for name in type(self).model_fields})
+
+
 class EngineDelta(Part):
     """What one engine's own metrics counted between the run's first and last request."""
 
@@ -303,6 +324,7 @@ class RunResult(Part):
     timeline: list[Second] = []
     offered: Offered = Offered()
     client: ClientHealth = ClientHealth()
+    whole: WholeRun = WholeRun()
     engines: list[EngineDelta] = []
     """Empty where the engines' metrics are out of reach."""
     flags: list[Flag] = []
