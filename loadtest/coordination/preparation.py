@@ -1,0 +1,153 @@
+"""All that must be known before the first request: scenario, model, tokenizer, address, key."""
+
+import http.client
+import json
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadtest.errors import LoadTestError
+from loadtest.offered.arrival import Arrival
+from loadtest.offered.arrivals import parse_steps, schedule
+from loadtest.offered.trace import load_trace
+from loadtest.options import RunOptions
+from loadtest.stack import ServedModel, StackFacts, TokenizerSource, load_stack
+from loadtest.workload.scenario import Scenario, load_scenario
+from loadtest.workload.tokenizer import load_tokenizer
+from loadtest.workload.workload import Workload
+from vllmstack.deployment.api_keys import parse_keys
+from vllmstack.errors import Problem, VllmstackError
+
+SCENARIOS = Path(__file__).parent.parent / "scenarios"
+UNLIMITED_SECONDS = 3600.0
+"""How long an open-loop run without a duration lasts: its schedule is made before it starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun:
+    """A run that can start."""
+
+    options: RunOptions
+    """With what the scenario decides filled in."""
+    stack: StackFacts
+    model: ServedModel
+    scenario: Scenario
+    workload: Workload
+    url: str
+    api_key: str | None
+
+    @property
+    def window_end(self) -> float:
+        """Seconds after the start at which the last request is due; infinite if the number of requests decides."""
+        if self.options.requests is not None:
+            return float("inf")
+        return self.options.warmup_seconds + (self.options.duration_seconds or UNLIMITED_SECONDS)
+
+    def arrivals(self) -> list[Arrival]:
+        """The open loop's schedule, warm-up included."""
+        options = self.options
+        if options.arrivals == "trace":
+            assert options.trace
+            trace = load_trace(Path(options.trace), speed=options.trace_speed)
+            return [arrival for arrival in trace if arrival.at < self.window_end]
+        steps = parse_steps(options.steps) if options.arrivals == "steps" and options.steps else None
+        return schedule(
+            options.arrivals,
+            rate=options.rate or 0.0,
+            duration_seconds=min(self.window_end, options.warmup_seconds + UNLIMITED_SECONDS),
+            seed=options.seed,
+            burstiness=options.burstiness,
+            until_rate=options.until_rate,
+            steps=steps,
+            requests=options.requests,
+        )
+
+
+def prepare_run(options: RunOptions) -> PreparedRun:
+    """Reads files; asks no server.
+
+    Raises:
+        LoadTestError: unknown scenario or model, wrong parameters, no tokenizer, a prompt that does not fit.
+    """
+    if not options.stack:
+        raise LoadTestError(
+            Problem(
+                place="--stack", fact="what is measured is not known", hint="give a deployment's loadtest/stack.json"
+            )
+        )
+    stack = load_stack(Path(options.stack))
+    model = stack.model(options.model)
+    scenario = load_scenario(options.scenario, folder=SCENARIOS).with_parameters(options.parameters)
+    source = TokenizerSource(directory=str(Path(options.tokenizer).resolve())) if options.tokenizer else model.tokenizer
+    tokenizer = load_tokenizer(source, relative_to=Path(options.stack).parent)
+    options = with_defaults(options, scenario)
+    workload = Workload(scenario, model=model, tokenizer=tokenizer, seed=options.seed)
+    return PreparedRun(
+        options=options,
+        stack=stack,
+        model=model,
+        scenario=scenario,
+        workload=workload,
+        url=(options.url or stack.url).rstrip("/"),
+        api_key=read_key(options.api_key_file),
+    )
+
+
+def with_defaults(options: RunOptions, scenario: Scenario) -> RunOptions:
+    """What was left open, as the scenario has it."""
+    changes: dict[str, object] = {}
+    if options.requests is None and scenario.requests is not None and options.duration_seconds is None:
+        changes["requests"] = scenario.requests
+    return options.model_copy(update=changes)
+
+
+def read_key(file: str | None) -> str | None:
+    """The first API key of a keys file; None if there is none or it is empty.
+
+    Raises:
+        LoadTestError: the file cannot be read.
+    """
+    if not file:
+        return None
+    try:
+        return next(iter(parse_keys(Path(file).read_text()).values()), None)
+    except OSError as error:
+        fact = f"cannot be read: {error.strerror}"
+        raise LoadTestError(Problem(file=file, fact=fact, hint="give a file of `name key` lines")) from error
+    except VllmstackError as error:
+        raise LoadTestError(error.problems) from error
+
+
+def check_server(run: PreparedRun, timeout_seconds: float = 10.0) -> None:
+    """Asks for the model list: the server is there, takes the key, and serves the model.
+
+    Raises:
+        LoadTestError: one of these is not so.
+    """
+    headers = {"Authorization": f"Bearer {run.api_key}"} if run.api_key else {}
+    request = urllib.request.Request(f"{run.url}/v1/models", headers=headers)  # noqa: S310 - http(s), from the stack
+    # The gateway's own certificate is often made by the user; what is measured is not the certificate.
+    context = ssl._create_unverified_context()  # noqa: S323
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_seconds, context=context) as answer:  # noqa: S310
+            listed = {model["id"] for model in json.load(answer)["data"]}
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            fact, hint = f"{run.url} refuses the API key ({error.code})", "give the right file by --api-key-file"
+            if run.api_key is None:
+                fact, hint = f"{run.url} asks for an API key ({error.code})", "give a keys file by --api-key-file"
+        else:
+            fact, hint = f"{run.url}/v1/models answers {error.code}", "see `vllmstack status` and `vllmstack logs`"
+        raise LoadTestError(Problem(fact=fact, hint=hint)) from error
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        hint = "run `vllmstack up`, or look at `vllmstack status`"
+        raise LoadTestError(Problem(fact=f"{run.url} cannot be reached: {reason}", hint=hint)) from error
+    except (ValueError, KeyError, TypeError) as error:
+        fact = f"{run.url}/v1/models is not an OpenAI model list"
+        raise LoadTestError(Problem(fact=fact, hint="give the gateway's URL, without /v1")) from error
+    if run.model.name not in listed:
+        hint = f"it serves: {', '.join(sorted(listed))}"
+        raise LoadTestError(Problem(fact=f"{run.url} does not serve {run.model.name!r}", hint=hint))

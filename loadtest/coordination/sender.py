@@ -1,0 +1,252 @@
+"""The part of a run that one process sends and observes."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import gevent
+import gevent.event
+import gevent.pool
+from locust.env import Environment
+
+from loadtest.clock.recorder import Recorded, Recorder
+from loadtest.clock.stream import TokenClient
+from loadtest.coordination.preparation import PreparedRun, prepare_run
+from loadtest.errors import LoadTestError
+from loadtest.offered.arrival import Arrival
+from loadtest.offered.dispatcher import Dispatcher
+from loadtest.options import RunOptions, from_namespace
+from loadtest.trust.health import ClientMonitor
+from loadtest.workload.steps import Request, Session, Think
+
+PREPARE = "loadtest_prepare"
+"""Leader → senders: make ready; the answer is PREPARED."""
+PREPARED = "loadtest_prepared"
+GO = "loadtest_go"
+"""Leader → senders: the run's time zero is so many seconds from now."""
+END = "loadtest_end"
+"""Leader → senders: end now, with what there is."""
+FINISHED = "loadtest_finished"
+"""Sender → leader: the last of what was recorded."""
+
+PREPARED_SESSIONS = 5_000
+"""Made before the start, over all processes; what comes after is made while the clock runs."""
+POLL_SECONDS = 0.02
+
+
+class Sends(Protocol):
+    """What a message is sent with: Locust's runner."""
+
+    def send_message(self, msg_type: str, data: Any = None, client_id: str | None = None) -> None: ...
+
+
+class Sender:
+    """Lives as long as the process; a run at a time."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._run: PreparedRun | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.started: gevent.event.Event = gevent.event.Event()
+        self.recorder = Recorder()
+        self.open_loop = False
+        self._zero = math.inf
+        self._next_session = 0
+        self._sessions_left = math.inf
+        self._open_sessions = 0
+        self._share = (0, 1)
+        self._dispatcher: Dispatcher | None = None
+        self._conductor: gevent.Greenlet | None = None
+        self._monitor: ClientMonitor | None = None
+        self._finished = True
+        self._rate: float | None = None
+        self._generation = 0
+
+    def now(self) -> float:
+        """Seconds since the run's start; negative before it."""
+        return time.perf_counter() - self._zero
+
+    # Messages
+
+    def prepare(self, data: Mapping[str, Any]) -> None:
+        """Makes the run ready and says so, or says why not."""
+        self._stop_greenlets()
+        self._reset()
+        index, count = data["index"], data["count"]
+        problem = ""
+        try:
+            run = prepare_run(RunOptions.model_validate(data["options"]))
+            self._run = run
+            self._share = (index, count)
+            self.open_loop = run.options.open_loop
+            self._rate = run.options.rate
+            self.recorder = Recorder(
+                window_start=0.0 if run.options.requests is not None else run.options.warmup_seconds,
+                window_end=run.window_end,
+                limits=run.options.limits,
+                by_schedule=self.open_loop,
+            )
+            if run.options.requests is not None:
+                self._sessions_left = len(range(index, run.options.requests, count))
+            self._next_session = index
+            self._prepare_sessions(run)
+        except LoadTestError as error:
+            problem = str(error)
+        self._send(PREPARED, {"index": index, "problem": problem})
+
+    def _prepare_sessions(self, run: PreparedRun) -> None:
+        index, count = self._share
+        if self.open_loop:
+            arrivals = list(enumerate(run.arrivals()))[index::count]
+            self._dispatcher = Dispatcher(
+                arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
+            )
+            run.workload.prepare([number for number, _ in arrivals[: PREPARED_SESSIONS // count]])
+        else:
+            wanted = run.options.requests or PREPARED_SESSIONS
+            run.workload.prepare(list(range(index, min(wanted, PREPARED_SESSIONS), count)))
+
+    def go(self, data: Mapping[str, Any]) -> None:
+        """Time zero is near."""
+        if self._run is None:
+            return
+        self._zero = time.perf_counter() + data["in_seconds"]
+        self._finished = False
+        self._monitor = ClientMonitor()
+        self._monitor.start()
+        self._conductor = gevent.spawn(self._conduct, self._run)
+
+    def end(self) -> None:
+        """Ends the run now; requests in flight are not observed to their end."""
+        self._finish(interrupted=True)
+
+    # The run
+
+    def _conduct(self, run: PreparedRun) -> None:
+        gevent.sleep(max(-self.now(), 0.0))
+        self.started.set()
+        if self._dispatcher:
+            dispatching = gevent.spawn(self._dispatcher.run)
+            while not dispatching.ready() and self.now() < run.window_end:
+                dispatching.join(timeout=0.5)
+                self._follow_changed_rate(run)
+            dispatching.join(timeout=max(run.window_end - self.now(), 0.0))
+            self._dispatcher.end()
+        elif run.options.requests is None:
+            gevent.sleep(max(run.window_end - self.now(), 0.0))
+        else:
+            while self._sessions_left > 0:
+                gevent.sleep(POLL_SECONDS)
+        self._drain(run)
+        self._finish(interrupted=False)
+
+    def _drain(self, run: PreparedRun) -> None:
+        """Every request ends by itself within its time limit."""
+        until = time.perf_counter() + run.options.timeout_seconds + 5
+        by_number = run.options.requests is not None
+        while (self._open_sessions if by_number else self.recorder.in_flight) and time.perf_counter() < until:
+            gevent.sleep(POLL_SECONDS)
+
+    def _finish(self, *, interrupted: bool) -> None:
+        if self._finished:
+            return
+        self._finished = True
+        health = self._monitor.stop() if self._monitor else {}
+        data = {
+            "index": self._share[0],
+            "interrupted": interrupted,
+            "ended_at": self.now(),
+            "recorded": self.recorder.take().model_dump(mode="json"),
+            "health": health,
+        }
+        self._send(FINISHED, data)
+        if interrupted:
+            self._stop_greenlets()
+
+    def _stop_greenlets(self) -> None:
+        if self._dispatcher:
+            self._dispatcher.end()
+            self._dispatcher.sessions.kill(block=False)
+        if self._conductor and self._conductor is not gevent.getcurrent():
+            self._conductor.kill(block=False)
+
+    def _follow_changed_rate(self, run: PreparedRun) -> None:
+        """A rate that was edited in the web UI while the run goes on."""
+        if self._environment.parsed_options is None or run.options.rate is None or self._dispatcher is None:
+            return
+        try:
+            edited = from_namespace(self._environment.parsed_options).rate
+        except LoadTestError:
+            return
+        if edited is None or edited == self._rate:
+            return
+        self._rate = edited
+        self._generation += 1
+        begin = self.now()
+        index, count = self._share
+        changed = run.options.model_copy(update={"rate": edited, "seed": run.options.seed + self._generation})
+        later = PreparedRun(**{**vars(run), "options": changed}).arrivals()
+        shifted = [Arrival(at=begin + one.at) for one in later if begin + one.at < run.window_end]
+        offset = self._generation * 10_000_000  # sessions of their own: a salt is never used twice
+        self._dispatcher.replace([(offset + number, one) for number, one in enumerate(shifted)][index::count])
+
+    # What users do
+
+    def take_session(self) -> Session | None:
+        """Closed loop: the next session of this process; None: no more are to be started."""
+        if self._run is None or self._finished or self.now() >= self._run.window_end or self._sessions_left <= 0:
+            return None
+        index, self._next_session = self._next_session, self._next_session + self._share[1]
+        self._sessions_left -= 1
+        self._open_sessions += 1
+        return self._run.workload.session(index)
+
+    def perform(self, session: Session, client: TokenClient, due: float | None = None) -> None:
+        """Goes through an opened session; ``due``: when its first request was scheduled and already counted as due."""
+        run = self._run
+        assert run is not None
+        answer: str | None = None
+        counted = due is not None
+        try:
+            step = next(session)
+            while True:
+                if isinstance(step, Think):
+                    due = self.now() + step.seconds
+                    gevent.sleep(step.seconds)
+                    answer = None
+                else:
+                    if due is None:
+                        due = self.now()
+                    if due >= run.window_end:
+                        return
+                    if not counted:
+                        self.recorder.due(due)
+                    answer = self._send_request(step, client, due)
+                    due, counted = None, False
+                step = session.send(answer)
+        except StopIteration:
+            return
+        finally:
+            self._open_sessions -= 1
+
+    def _send_request(self, request: Request, client: TokenClient, due: float) -> str | None:
+        observation, text = client.send(request, scheduled_at=due, begin=self.recorder.begin)
+        self.recorder.end(observation)
+        return text
+
+    def _perform_arrival(self, index: int, arrival: Arrival) -> None:
+        assert self._run is not None
+        self._open_sessions += 1
+        self.perform(self._run.workload.session(index, arrival), self._open_client, due=arrival.at)
+
+    def take(self) -> Recorded | None:
+        """What was recorded since the last call; None while nothing runs."""
+        return None if self._finished else self.recorder.take()
+
+    def _send(self, kind: str, data: dict[str, Any]) -> None:
+        runner = self._environment.runner
+        if runner is not None:
+            runner.send_message(kind, data)
