@@ -211,6 +211,8 @@ class ClientHealth(Part):
     loop_lag_p99_seconds: float = 0.0
     loop_lag_max_seconds: float = 0.0
     """How late a timer of the event loop fires: every latency below may be too long by this much."""
+    throttled_ratio: float = 0.0
+    """Share of the scheduler's periods (100 ms) in which the container's CPU limit stopped the processes."""
     calibration: Calibration | None = None
 
 
@@ -255,6 +257,8 @@ class EngineDelta(Part):
     peak_waiting: int = 0
     peak_kv_cache_ratio: float = 0.0
     """The peaks are of samples taken once a second."""
+    restarted: bool = False
+    """The engine began anew during the run: what it had counted before is lost."""
 
 
 class Flag(Part):
@@ -278,7 +282,7 @@ class ModelFacts(Part):
     options: dict[str, Any] = {}
     """vLLM's options, as served."""
     weights_bytes: float | None = None
-    """Of one replica, all its GPUs together."""
+    """What each step of decoding reads of one replica's weights, at least, all its GPUs together."""
     memory_bytes_per_second: float | None = None
     """Memory bandwidth of one replica's GPUs together."""
 

@@ -47,7 +47,8 @@ class ServedModel(Part):
     gpu: str | None = None
     gpus_per_replica: int = 0
     weights_bytes: float | None = None
-    """Of one replica, all its GPUs together; None where the plan does not judge it."""
+    """What each step of decoding reads of one replica's weights, at least, all its GPUs together: not the embedding's
+    table, and of a mixture of experts those of one token. None where the plan does not judge it."""
     memory_bytes_per_second: float | None = None
     """Of one replica's GPUs together."""
 

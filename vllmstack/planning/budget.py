@@ -32,6 +32,9 @@ class MemoryBudget:
     """Tokens of the longest sequence served."""
     blocks_per_sequence: int
     """Blocks that a sequence of ``max_model_len`` tokens holds."""
+    decode_weights_bytes: int | None = None
+    """What each step reads of the whole replica's weights, at least; None where an option changes them in a way that is
+    not known here."""
 
     @property
     def kv_cache_tokens(self) -> int:

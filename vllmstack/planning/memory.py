@@ -24,7 +24,7 @@ from vllmstack.planning.engine_options import (
     cuda_graphs,
 )
 from vllmstack.planning.gpus import GIB, MIB
-from vllmstack.planning.weights import local_kv_heads, rotary_table_bytes, weights_bytes
+from vllmstack.planning.weights import decode_weights_bytes, local_kv_heads, rotary_table_bytes, weights_bytes
 
 OUTSIDE_PYTORCH_BYTES = 225 * MIB
 """Growth outside PyTorch's allocator between vLLM's first look at the GPU and the end of its profile run: kernels that
@@ -195,6 +195,7 @@ def gpu_budget(
         kv_bytes_per_token=token_bytes,
         max_model_len=length,
         blocks_per_sequence=_blocks_per_sequence(model, length, block_size, tokens),
+        decode_weights_bytes=_decode_bytes(model, options, dtype),
     )
 
 
@@ -237,7 +238,16 @@ def cpu_budget(
         * kv_element_bytes(options, dtype, quantization),
         max_model_len=length,
         blocks_per_sequence=_blocks_per_sequence(model, length, block_size, options.max_num_batched_tokens or 2048),
+        decode_weights_bytes=_decode_bytes(model, options, dtype),
     )
+
+
+def _decode_bytes(model: ModelDimensions, options: EngineOptions, dtype: str) -> int | None:
+    quantization = resolve_quantization(model, options)
+    unknown = options.quantization is not None and quantization is None
+    if unknown or options.overrides_model:
+        return None
+    return decode_weights_bytes(model, dtype=dtype, quantization=quantization)
 
 
 def tensor_parallel_size(options: EngineOptions, devices: int) -> int:

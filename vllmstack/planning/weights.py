@@ -72,7 +72,7 @@ def weights_bytes(
     layer = _layer_vector_elements(model, tensor_parallel) * size + sum(
         _matrix_bytes(outputs, inputs, size, quantization) for outputs, inputs in layer_matrices(model, tensor_parallel)
     )
-    rows = -(-model.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING // tensor_parallel
+    rows = _vocabulary_rows(model) // tensor_parallel
     embedding = rows * model.hidden_size * size
     head_quantization = quantization if quantization and quantization.lm_head else None
     head = _matrix_bytes(rows, model.hidden_size, size, head_quantization)
@@ -80,6 +80,26 @@ def weights_bytes(
     if pipeline_parallel > 1:
         return layers * layer + max(embedding, head) + norm
     return layers * layer + embedding + (0 if model.tied_embeddings else head) + norm
+
+
+def decode_weights_bytes(model: ModelDimensions, *, dtype: str, quantization: Quantization | None) -> int:
+    """Bytes of weights that a step which makes one token reads at least, on all GPUs of a replica together.
+
+    All of them but the embedding's table, of which one row is looked up (where the output layer shares it, that reads
+    it), and the experts that the token is not sent to. Over the GPUs' memory bandwidth it bounds the time of a token
+    from below: Pope et al., "Efficiently Scaling Transformer Inference", MLSys 2023, section 2.
+    """
+    whole = weights_bytes(model, dtype=dtype, quantization=quantization)
+    size = DTYPE_BYTES[dtype]
+    looked_up = 0 if model.tied_embeddings else _vocabulary_rows(model) * model.hidden_size * size
+    idle_experts = max(0, model.experts - model.experts_per_token) if model.experts_per_token else 0
+    mlp = layer_matrices(model)[-3:]
+    expert = sum(_matrix_bytes(outputs, inputs, size, quantization) for outputs, inputs in mlp)
+    return whole - looked_up - model.layers * idle_experts * expert
+
+
+def _vocabulary_rows(model: ModelDimensions) -> int:
+    return -(-model.vocabulary // VOCABULARY_PADDING) * VOCABULARY_PADDING
 
 
 def _matrix_bytes(outputs: int, inputs: int, dtype_bytes: int, quantization: Quantization | None) -> int:

@@ -1,7 +1,6 @@
 """All rendered files of a deployment, and the values that compose.yaml takes from the environment."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 
 from vllmstack.deployment.model import Gateway
@@ -11,6 +10,7 @@ from vllmstack.render.engine_config import render_engine_config
 from vllmstack.render.engines import render_engines
 from vllmstack.render.gateway import listen_port, render_gateway
 from vllmstack.render.header import header
+from vllmstack.render.loadtest import render_loadtest
 from vllmstack.render.prometheus import render_prometheus
 
 
@@ -24,7 +24,7 @@ def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
         },
         **render_gateway(plan),
         **render_prometheus(plan),
-        "loadtest/targets.json": _targets(plan),
+        **render_loadtest(plan, images),
     }
     files["compose.env"] = header(plan.deployment) + _variables(plan, images, files)
     return files
@@ -65,7 +65,7 @@ def _variables(plan: Plan, images: Mapping[str, Image], files: Mapping[str, str]
     if gateway.tls:
         values["VLLMSTACK_TLS_CERTIFICATE_FILE"] = "secrets/tls_certificate"
         values["VLLMSTACK_TLS_KEY_FILE"] = "secrets/tls_key"
-    for name in ("gateway", "prometheus", "grafana"):
+    for name in ("gateway", "prometheus", "grafana", "loadtest"):
         if name in images:
             values[f"VLLMSTACK_IMAGE_{name.upper()}"] = images[name].reference
     if "grafana" in images:
@@ -85,11 +85,3 @@ def _digest(files: Mapping[str, str], prefix: str) -> str:
         if path.startswith(prefix):
             digest.update(f"{path}\0{files[path]}\0".encode())
     return digest.hexdigest()[:16]
-
-
-def _targets(plan: Plan) -> str:
-    targets = {
-        model.name: [target.model_dump(mode="json", exclude_none=True) for target in model.targets]
-        for model in plan.deployment.models
-    }
-    return json.dumps(targets, indent=2) + "\n"

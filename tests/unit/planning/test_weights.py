@@ -5,7 +5,13 @@ from dataclasses import replace
 import pytest
 
 from vllmstack.planning.dimensions import Quantization, public_models
-from vllmstack.planning.weights import layer_matrices, parameter_count, rotary_table_bytes, weights_bytes
+from vllmstack.planning.weights import (
+    decode_weights_bytes,
+    layer_matrices,
+    parameter_count,
+    rotary_table_bytes,
+    weights_bytes,
+)
 
 PARAMETERS = {
     "meta-llama/Llama-2-7b-chat-hf": 6_738_415_616,
@@ -93,3 +99,38 @@ def test_groups_carry_scales_and_zero_points() -> None:
 
 def test_the_rotary_table_is_a_row_for_each_position() -> None:
     assert rotary_table_bytes(public_models()["meta-llama/Llama-3.1-8B-Instruct"], "bfloat16") == 131072 * 128 * 2
+
+
+def test_a_step_reads_all_but_the_embeddings_table() -> None:
+    model = public_models()["meta-llama/Llama-3.1-8B-Instruct"]
+
+    read = decode_weights_bytes(model, dtype="bfloat16", quantization=None)
+
+    assert read == 2 * (8_030_261_248 - 128_256 * 4096)
+
+
+def test_a_step_reads_a_table_that_the_output_layer_shares() -> None:
+    model = public_models()["meta-llama/Llama-3.2-1B-Instruct"]
+
+    assert model.tied_embeddings
+    assert decode_weights_bytes(model, dtype="bfloat16", quantization=None) == 2 * 1_235_814_400
+
+
+def test_a_step_reads_the_experts_of_one_token() -> None:
+    dense = replace(public_models()["mistralai/Mistral-7B-Instruct-v0.3"], vocabulary=32_000)
+    mixture = replace(dense, experts=8, experts_per_token=2)
+
+    read = decode_weights_bytes(mixture, dtype="bfloat16", quantization=None)
+
+    # Mixtral 8x7B: 12.9 billion of its 46.7 billion parameters are active (Jiang et al., 2024), its table among them.
+    assert (read / 2 + 32_000 * 4096) / 1e9 == pytest.approx(12.9, abs=0.05)
+    assert weights_bytes(mixture, dtype="bfloat16", quantization=None) / 2e9 == pytest.approx(46.7, abs=0.05)
+
+
+def test_a_step_of_a_quantised_model_reads_what_is_stored() -> None:
+    model = public_models()["TheBloke/Llama-2-7B-Chat-AWQ"]
+    whole = weights_bytes(model, dtype="float16", quantization=model.quantization)
+
+    read = decode_weights_bytes(model, dtype="float16", quantization=model.quantization)
+
+    assert read == whole - 32_000 * 4096 * 2

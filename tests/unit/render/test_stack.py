@@ -1,6 +1,5 @@
 """All rendered files together, and the values that compose.yaml is given."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def test_every_file_has_its_place() -> None:
         "gateway/listen.conf",
         "gateway/routes.json",
         "gateway/upstreams.conf",
-        "loadtest/targets.json",
+        "loadtest/stack.json",
         "prometheus/engines.json",
         "prometheus/gateway.json",
     ]
@@ -73,6 +72,7 @@ VLLMSTACK_SCRAPE_SECONDS=5
 VLLMSTACK_IMAGE_GATEWAY='{KNOWN.images["gateway"].reference}'
 VLLMSTACK_IMAGE_PROMETHEUS='{KNOWN.images["prometheus"].reference}'
 VLLMSTACK_IMAGE_GRAFANA='{KNOWN.images["grafana"].reference}'
+VLLMSTACK_IMAGE_LOADTEST='{KNOWN.images["loadtest"].reference}'
 COMPOSE_PROFILES=grafana
 """
     )
@@ -169,27 +169,6 @@ def test_the_engines_configuration_says_where_it_comes_from() -> None:
 
     assert text.startswith("# Rendered by vllmstack from the deployment test")
     assert yaml.safe_load(text)["model"] == "org/llama"
-
-
-def test_targets_are_written_for_every_model_without_what_is_not_asked() -> None:
-    target = {"load": {"concurrency": 4}, "output_tokens_per_second": 50, "ttft_seconds": {"p95": 2}, "error_ratio": 0}
-    models = [
-        {"name": "llama", "source": {"hub": "org/llama"}, "targets": [target]},
-        {"name": "other", "source": {"hub": "org/other"}},
-    ]
-
-    assert json.loads(rendered(plan(models=models))["loadtest/targets.json"]) == {
-        "llama": [
-            {
-                "load": {"concurrency": 4},
-                "scenario": "chat",
-                "output_tokens_per_second": 50,
-                "ttft_seconds": {"p95": 2},
-                "error_ratio": 0,
-            }
-        ],
-        "other": [],
-    }
 
 
 def test_the_same_plan_gives_the_same_bytes() -> None:
