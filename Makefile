@@ -11,7 +11,13 @@ DEV := .venv/requirements-dev.txt.installed
 DEPLOYMENT ?=
 export DEPLOYMENT
 
-.PHONY: help up down status logs plan doctor chat check lint test test-gpu docker generate lock
+# What a load test is asked for: `make load SCENARIO=chat RATE=4` is `vllmstack load --scenario chat --rate 4`.
+option = $(if $($1),--$2 '$($1)')
+run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call option,RATE,rate) \
+  $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
+  $(call option,REQUESTS,requests)
+
+.PHONY: help up down status logs plan doctor chat load slo report check lint test test-gpu docker generate lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +43,15 @@ doctor: $(BASE) ## what this machine lacks
 chat: $(BASE) ## talk to the model that runs
 	@$(VLLMSTACK) chat
 
+load: $(BASE) ## the load test's web UI; with SCENARIO= RATE= DURATION= … one run
+	@$(VLLMSTACK) load $(run_options)
+
+slo: $(BASE) ## measure what the deployment's targets ask (status: `vllmstack check`)
+	@$(VLLMSTACK) check $(call option,SCENARIO,scenario) $(call option,MODEL,model)
+
+report: $(BASE) ## a page about the newest run, or about RUNS="results/A results/B"
+	@$(VLLMSTACK) report $(RUNS)
+
 check: lint ## linters and unit tests: under a minute, no Docker
 	$(PYTHON) -m pytest tests/unit -q
 
@@ -45,11 +60,11 @@ lint: $(DEV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
-	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health
+	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health docker/loadtest/*-health
 	.venv/bin/hadolint docker/*/Dockerfile
 
 test: lint docker ## everything, ending with the stack on real Compose and real vLLM
-	$(PYTHON) -m pytest tests/unit tests/prometheus tests/gateway tests/stack tests/gpu
+	$(PYTHON) -m pytest tests/unit tests/prometheus tests/gateway tests/web tests/stack tests/gpu
 
 test-gpu: $(DEV) ## the stack on this machine's NVIDIA GPUs
 	$(PYTHON) -m pytest tests/gpu -s

@@ -1,14 +1,16 @@
 """What Locust runs: `locust -f loadtest/locustfile.py`, headless, with its web UI, or as a worker."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 import gevent
-from locust import FastHttpUser, events, task
+from locust import User, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
-from locust.runners import MasterRunner, WorkerRunner
+from locust.runners import MasterRunner, Runner, WorkerRunner
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -37,6 +39,7 @@ def _wire(environment: Environment, **_: Any) -> None:
     runner = environment.runner
     if runner is None:
         return
+    _take_over_interruption(runner)
     sender = None
     if not isinstance(runner, MasterRunner):
         sender = _senders[id(environment)] = Sender(environment)
@@ -45,6 +48,17 @@ def _wire(environment: Environment, **_: Any) -> None:
         leader = Leader(environment, local_take=sender.take if sender else None)
         _wire_leader(environment, leader)
         _serve(environment, leader)
+
+
+def _take_over_interruption(runner: Runner) -> None:
+    """Python raises Ctrl-C in whichever greenlet runs, in the middle of a request: take it where Locust takes SIGTERM.
+
+    Workers leave it to their master, which asks them for what they measured first.
+    """
+    if isinstance(runner, WorkerRunner):
+        gevent.signal_handler(signal.SIGINT, lambda: None)
+    else:
+        gevent.signal_handler(signal.SIGINT, os.kill, os.getpid(), signal.SIGTERM)
 
 
 def _wire_sender(environment: Environment, sender: Sender) -> None:
@@ -104,7 +118,7 @@ def _serve(environment: Environment, leader: Leader) -> None:
         install(environment, source=leader.current, stack=stack, scenarios_folder=SCENARIOS)
 
 
-class ScenarioUser(FastHttpUser):
+class ScenarioUser(User):
     """One user of the closed loop: a session after the other. In the open loop users wait: arrivals send."""
 
     def __init__(self, environment: Environment) -> None:
@@ -122,4 +136,4 @@ class ScenarioUser(FastHttpUser):
         if session is None:
             gevent.sleep(0.2)  # the run drains; then Locust ends this user
             return
-        sender.perform(session, sender.client_for(self))
+        sender.perform(session)

@@ -40,6 +40,8 @@ class RunOptions(BaseModel):
     """Of one request."""
     limits: dict[str, float] = {}
     processes: int = Field(default=1, ge=1)
+    workers: int = Field(default=0, ge=0)
+    """Locust workers that are started elsewhere and send instead of this machine's processes."""
     stack: str = ""
     url: str | None = None
     """Instead of the stack's gateway."""

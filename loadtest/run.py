@@ -48,7 +48,9 @@ def _locust(options: RunOptions, log: Path) -> int:
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless", "--skip-log-setup",
         *options.arguments(),
     ]  # fmt: skip
-    if options.processes > 1:
+    if options.workers:
+        command += ["--master", "--expect-workers", str(options.workers)]
+    elif options.processes > 1:
         command += ["--processes", str(options.processes), "--expect-workers", str(options.processes)]
     environment = {**os.environ, "LOCUST_CONFIG_FILE": os.devnull}
     with log.open("wb") as stream:

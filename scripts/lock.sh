@@ -10,6 +10,8 @@ echo hatchling | cat - <(echo editables) > /tmp/vllmstack-build.in
 compile --universal --python-version 3.11 pyproject.toml /tmp/vllmstack-build.in -o requirements.txt
 compile --universal --python-version 3.11 --group dev --extra loadtest pyproject.toml /tmp/vllmstack-build.in -c requirements.txt -o requirements-dev.txt
 rm /tmp/vllmstack-build.in
+# The same versions in the load test's image as here.
+compile --universal --python-version 3.11 --extra loadtest pyproject.toml -c requirements-dev.txt -o docker/loadtest/requirements.txt
 
 # PyTorch has a file of its own (requirements-torch.txt): which build is taken depends on the machine.
 cd docker/engine-cpu

@@ -8,6 +8,7 @@
 """
 
 import importlib
+import os
 import sys
 import tempfile
 import traceback
@@ -18,7 +19,11 @@ import click
 from vllmstack import __version__
 from vllmstack.errors import EXIT_BUG, EXIT_FAILED, EXIT_INTERRUPTED, VllmstackError
 
-COMMANDS = ("up", "down", "status", "logs", "chat", "plan", "validate", "render", "doctor")
+COMMANDS = (
+    *("up", "down", "status", "logs", "chat"),
+    *("load", "check", "capacity", "report"),
+    *("plan", "validate", "render", "doctor"),
+)
 
 
 class Commands(click.Group):
@@ -62,10 +67,13 @@ def guarded(action: Callable[[], object]) -> int:
         print("\nvllmstack: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except Exception as error:
-        with tempfile.NamedTemporaryFile("w", prefix="vllmstack-", suffix=".log", delete=False) as log:
+        # The load test's container names a folder that outlives it.
+        folder = os.environ.get("VLLMSTACK_LOGS")
+        with tempfile.NamedTemporaryFile("w", prefix="vllmstack-", suffix=".log", dir=folder, delete=False) as log:
             traceback.print_exc(file=log)
+        file = os.path.relpath(log.name) if folder else log.name
         print(
-            f"vllmstack: a bug: {type(error).__name__}: {error}\n  hint: please report it with {log.name}",
+            f"vllmstack: a bug: {type(error).__name__}: {error}\n  hint: please report it with {file}",
             file=sys.stderr,
         )
         return EXIT_BUG

@@ -29,6 +29,8 @@ class Image(BaseModel):
     pulled: bool = True
     """Whether a registry has it; false for those that only this repository makes."""
     build: Build | None = None
+    on_demand: bool = False
+    """Brought onto the machine by the first command that needs it, not by `up`."""
 
 
 class ImageList(BaseModel):
@@ -57,10 +59,18 @@ def images_for(deployment: Deployment, known: ImageList) -> Mapping[str, Image]:
         names.append("grafana")
     engines = {model.engine for model in deployment.models}
     names += [name for engine, name in ENGINE_IMAGES.items() if engine in engines]
+    names += [name for name, image in known.images.items() if image.on_demand]
     return {
-        name: Image(reference=deployment.images[name]) if name in deployment.images else known.images[name]
+        name: Image(reference=deployment.images[name], on_demand=known.images[name].on_demand)
+        if name in deployment.images
+        else known.images[name]
         for name in names
     }
+
+
+def needed_at_start(images: Mapping[str, Image]) -> dict[str, Image]:
+    """Without those that `up` does not wait for."""
+    return {name: image for name, image in images.items() if not image.on_demand}
 
 
 ENGINE_IMAGES = {Engine.VLLM: "engine", Engine.VLLM_CPU: "engine-cpu"}

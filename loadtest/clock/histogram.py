@@ -1,7 +1,7 @@
 """Latencies in logarithmic buckets: percentiles with a bounded relative error, merged exactly."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 from pydantic import BaseModel
@@ -91,6 +91,18 @@ class Histogram:
             return None
         last = _bucket(limit)
         return sum(times for index, times in self.buckets.items() if index <= last) / self.count
+
+    def counts_at_most(self, limits: Sequence[float]) -> list[int]:
+        """Values in buckets up to each limit's own; ``limits`` ascend. For many limits in one pass."""
+        counts: list[int] = []
+        indexes = sorted(self.buckets)
+        seen = position = 0
+        for last in map(_bucket, limits):
+            while position < len(indexes) and indexes[position] <= last:
+                seen += self.buckets[indexes[position]]
+                position += 1
+            counts.append(seen)
+        return counts
 
     def data(self) -> HistogramData:
         """For a file or a message."""

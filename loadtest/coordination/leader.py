@@ -3,6 +3,7 @@
 import csv
 import datetime
 import math
+import secrets
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -45,9 +46,12 @@ class Leader:
         self.result: RunResult | None = None
         self.problem: LoadTestError | None = None
         self._calibration: Calibration | None = None
+        self._engines: EngineWatch | None = None
         self._reset()
 
     def _reset(self) -> None:
+        if self._engines is not None:
+            self._engines.stop()  # a run that was prepared and never started
         self._prepared: dict[int, str] = {}
         self._finished: dict[int, Mapping[str, Any]] = {}
         self._expected = 1
@@ -55,7 +59,7 @@ class Leader:
         self._started = False
         self._done = False
         self._zero = math.inf
-        self._engines: EngineWatch | None = None
+        self._engines = None
         self._all_prepared: gevent.event.Event = gevent.event.Event()
         self._all_finished: gevent.event.Event = gevent.event.Event()
 
@@ -91,15 +95,14 @@ class Leader:
 
     def _prepare_senders(self, run: PreparedRun) -> None:
         runner = self._environment.runner
-        options = run.options.model_dump(mode="json")
+        message = {"options": run.options.model_dump(mode="json"), "salt": secrets.token_hex(8)}
         if isinstance(runner, MasterRunner):
             workers = sorted(client.id for client in runner.clients.values() if client.state != STATE_MISSING)
             self._expected = len(workers)
             for index, worker in enumerate(workers):
-                data = {"options": options, "index": index, "count": len(workers)}
-                runner.send_message(PREPARE, data, worker)
+                runner.send_message(PREPARE, {**message, "index": index, "count": len(workers)}, worker)
         elif runner is not None:
-            runner.send_message(PREPARE, {"options": options, "index": 0, "count": 1})
+            runner.send_message(PREPARE, {**message, "index": 0, "count": 1})
         if not self._all_prepared.wait(timeout=PREPARATION_SECONDS):
             missing = self._expected - len(self._prepared)
             fact = f"{missing} of {self._expected} load processes did not get ready"
@@ -195,10 +198,12 @@ class Leader:
         asked_to_end = state.run.options.duration_seconds is not None or state.run.options.requests is not None
         # In the web UI a run without a duration ends by being stopped.
         state.interrupted = asked_to_end and any(one["interrupted"] for one in self._finished.values())
-        state.health = merge_readings([one["health"] for one in self._finished.values() if one["health"]])
+        readings = [one["health"] for one in self._finished.values() if one["health"]]
+        state.health = merge_readings(readings, chunks=state.recorder.chunks)
         flags: list[Flag] = []
         if self._engines:
             state.engines, flags = self._engines.stop()
+            self._engines = None
         flags += self._lost_senders()
         result = assemble(state)
         flags += judge_client(result.client)

@@ -65,8 +65,8 @@ class PreparedRun:
         )
 
 
-def prepare_run(options: RunOptions) -> PreparedRun:
-    """Reads files; asks no server.
+def prepare_run(options: RunOptions, *, salt: str = "") -> PreparedRun:
+    """Reads files; asks no server. ``salt`` makes the run's prompts its own: no cache knows them from an earlier one.
 
     Raises:
         LoadTestError: unknown scenario or model, wrong parameters, no tokenizer, a prompt that does not fit.
@@ -83,7 +83,7 @@ def prepare_run(options: RunOptions) -> PreparedRun:
     source = TokenizerSource(directory=str(Path(options.tokenizer).resolve())) if options.tokenizer else model.tokenizer
     tokenizer = load_tokenizer(source, relative_to=Path(options.stack).parent)
     options = with_defaults(options, scenario)
-    workload = Workload(scenario, model=model, tokenizer=tokenizer, seed=options.seed)
+    workload = Workload(scenario, model=model, tokenizer=tokenizer, seed=options.seed, salt=salt)
     return PreparedRun(
         options=options,
         stack=stack,
@@ -98,8 +98,13 @@ def prepare_run(options: RunOptions) -> PreparedRun:
 def with_defaults(options: RunOptions, scenario: Scenario) -> RunOptions:
     """What was left open, as the scenario has it."""
     changes: dict[str, object] = {}
-    if options.requests is None and scenario.requests is not None and options.duration_seconds is None:
+    own = scenario.load
+    if options.rate is None and options.concurrency is None and not options.open_loop:
+        changes["concurrency"], changes["rate"] = own.concurrency, own.requests_per_second
+    if options.requests is None and options.duration_seconds is None:
         changes["requests"] = scenario.requests
+        if scenario.requests is None:
+            changes["duration_seconds"] = own.duration_seconds
     return options.model_copy(update=changes)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import gevent
@@ -11,7 +11,7 @@ import gevent.pool
 from locust.env import Environment
 
 from loadtest.clock.recorder import Recorded, Recorder
-from loadtest.clock.stream import TokenClient
+from loadtest.clock.stream import Timeouts, TokenClient, session
 from loadtest.coordination.preparation import PreparedRun, prepare_run
 from loadtest.errors import LoadTestError
 from loadtest.offered.arrival import Arrival
@@ -32,7 +32,13 @@ FINISHED = "loadtest_finished"
 
 PREPARED_SESSIONS = 5_000
 """Made before the start, over all processes; what comes after is made while the clock runs."""
+OPEN_LOOP_SECONDS = 120.0
+CLOSED_LOOP_SECONDS = 3.0
+"""That making them may take. An open loop's schedule says how many there are; how many a closed one will get through
+nobody knows, and its users make their own when they need them, which delays no one else."""
 POLL_SECONDS = 0.02
+CONNECTIONS = 50_000
+"""More than a process can have open at once: no request ever waits for another's connection."""
 
 
 class Sends(Protocol):
@@ -59,7 +65,8 @@ class Sender:
         self._open_sessions = 0
         self._share = (0, 1)
         self._dispatcher: Dispatcher | None = None
-        self._conductor: gevent.Greenlet | None = None
+        self._conductor: gevent.Greenlet[..., None] | None = None
+        self._client: TokenClient | None = None
         self._monitor: ClientMonitor | None = None
         self._finished = True
         self._rate: float | None = None
@@ -78,7 +85,7 @@ class Sender:
         index, count = data["index"], data["count"]
         problem = ""
         try:
-            run = prepare_run(RunOptions.model_validate(data["options"]))
+            run = prepare_run(RunOptions.model_validate(data["options"]), salt=data["salt"])
             self._run = run
             self._share = (index, count)
             self.open_loop = run.options.open_loop
@@ -92,10 +99,24 @@ class Sender:
             if run.options.requests is not None:
                 self._sessions_left = len(range(index, run.options.requests, count))
             self._next_session = index
+            self._client = self._token_client(run)
             self._prepare_sessions(run)
         except LoadTestError as error:
             problem = str(error)
         self._send(PREPARED, {"index": index, "problem": problem})
+
+    def _token_client(self, run: PreparedRun) -> TokenClient:
+        """One for all users of this process, so that connections are used again."""
+        http = session(
+            run.url,
+            request_event=self._environment.events.request,
+            concurrency=CONNECTIONS,
+            insecure=True,  # the gateway's certificate is often of its user's making, and not what is measured
+        )
+        timeouts = Timeouts(
+            total_seconds=run.options.timeout_seconds, between_chunks_seconds=run.options.timeout_seconds
+        )
+        return TokenClient(http, now=self.now, api_key=run.api_key, timeouts=timeouts)
 
     def _prepare_sessions(self, run: PreparedRun) -> None:
         index, count = self._share
@@ -104,10 +125,11 @@ class Sender:
             self._dispatcher = Dispatcher(
                 arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
             )
-            run.workload.prepare([number for number, _ in arrivals[: PREPARED_SESSIONS // count]])
+            run.workload.check(arrival for _, arrival in arrivals)
+            _prepare(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS)
         else:
             wanted = run.options.requests or PREPARED_SESSIONS
-            run.workload.prepare(list(range(index, min(wanted, PREPARED_SESSIONS), count)))
+            _prepare(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS)
 
     def go(self, data: Mapping[str, Any]) -> None:
         """Time zero is near."""
@@ -204,7 +226,7 @@ class Sender:
         self._open_sessions += 1
         return self._run.workload.session(index)
 
-    def perform(self, session: Session, client: TokenClient, due: float | None = None) -> None:
+    def perform(self, session: Session, due: float | None = None) -> None:
         """Goes through an opened session; ``due``: when its first request was scheduled and already counted as due."""
         run = self._run
         assert run is not None
@@ -224,7 +246,7 @@ class Sender:
                         return
                     if not counted:
                         self.recorder.due(due)
-                    answer = self._send_request(step, client, due)
+                    answer = self._send_request(step, due)
                     due, counted = None, False
                 step = session.send(answer)
         except StopIteration:
@@ -232,15 +254,16 @@ class Sender:
         finally:
             self._open_sessions -= 1
 
-    def _send_request(self, request: Request, client: TokenClient, due: float) -> str | None:
-        observation, text = client.send(request, scheduled_at=due, begin=self.recorder.begin)
+    def _send_request(self, request: Request, due: float) -> str | None:
+        assert self._client is not None
+        observation, text = self._client.send(request, scheduled_at=due, begin=self.recorder.begin)
         self.recorder.end(observation)
         return text
 
     def _perform_arrival(self, index: int, arrival: Arrival) -> None:
         assert self._run is not None
         self._open_sessions += 1
-        self.perform(self._run.workload.session(index, arrival), self._open_client, due=arrival.at)
+        self.perform(self._run.workload.session(index, arrival), due=arrival.at)
 
     def take(self) -> Recorded | None:
         """What was recorded since the last call; None while nothing runs."""
@@ -250,3 +273,13 @@ class Sender:
         runner = self._environment.runner
         if runner is not None:
             runner.send_message(kind, data)
+
+
+def _prepare(run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float) -> None:
+    """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
+    until = time.perf_counter() + seconds
+    for begin in range(0, len(sessions), 20):
+        run.workload.prepare(sessions[begin : begin + 20])
+        gevent.sleep(0)
+        if time.perf_counter() > until:
+            return

@@ -3,6 +3,8 @@
 import json
 import subprocess
 from argparse import ArgumentParser
+from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 from loadtest.errors import LoadTestError
@@ -15,7 +17,6 @@ ITL_SECONDS = 0.01
 _HURRIED_ITL_SECONDS = 0.0025
 """For the second run, which measures CPU time: with little to do, most of a chunk's would be for waking up."""
 _PERCENTILES = ("p50", "p99")
-_LONGEST_SECONDS = 60.0
 
 
 def calibrate(*, streams: int = 32, tokens: int = 100) -> Calibration:
@@ -49,23 +50,41 @@ def calibrate(*, streams: int = 32, tokens: int = 100) -> Calibration:
     )
 
 
-def rehearse(*arguments: str) -> list[dict[str, Any]]:
-    """What ``python -m loadtest.trust.rehearsal`` prints, against a mock of its own; both have ended on return.
+def rehearse(
+    *arguments: str, mock_cores: Sequence[int | None] = (None,), core: int | None = None, limit_seconds: float = 60.0
+) -> list[dict[str, Any]]:
+    """What ``python -m loadtest.trust.rehearsal`` prints against mocks of its own; all have ended on return.
+
+    Args:
+        arguments: The rehearsal's options.
+        mock_cores: A server on each of these CPU cores (None: on any); they share the streams.
+        core: The client's.
+        limit_seconds: The longest that it may take.
 
     Raises:
-        LoadTestError: one of the two failed.
+        LoadTestError: a process failed.
     """
-    with mock_server(
-        "--ttft-seconds", str(TTFT_SECONDS), "--itl-seconds", str(ITL_SECONDS), lifetime_seconds=_LONGEST_SECONDS
-    ) as mock:
-        command = python_command("loadtest.trust.rehearsal", mock.url, *arguments)
+    with ExitStack() as running:
+        urls = []
+        for mock_core in mock_cores:
+            mock = mock_server(
+                "--ttft-seconds", str(TTFT_SECONDS),
+                "--itl-seconds", str(ITL_SECONDS),
+                lifetime_seconds=limit_seconds,
+                core=mock_core,
+            )  # fmt: skip
+            urls.append(running.enter_context(mock).url)
         client = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, env=python_environment()
+            python_command("loadtest.trust.rehearsal", *urls, *arguments, core=core),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=python_environment(),
         )
         try:
-            output, complaints = client.communicate(timeout=_LONGEST_SECONDS)
+            output, complaints = client.communicate(timeout=limit_seconds)
         except subprocess.TimeoutExpired:
-            raise _failed(f"the calibration took longer than {_LONGEST_SECONDS:g} s") from None
+            raise _failed(f"the calibration took longer than {limit_seconds:g} s") from None
         finally:
             end(client)
     if client.returncode:
@@ -75,7 +94,7 @@ def rehearse(*arguments: str) -> list[dict[str, Any]]:
 
 
 def _errors(measured: dict[str, Any], name: str) -> dict[str, float]:
-    seen, true = measured[name], measured["truth"][name]
+    seen, true = measured[name], measured["truths"][0][name]
     if not seen or not true:
         raise _failed(f"the calibration measured nothing: {measured['errors']}")
     return {percentile: seen[percentile] - true[percentile] for percentile in _PERCENTILES}

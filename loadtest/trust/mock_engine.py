@@ -192,6 +192,11 @@ class Engine:
         self._stalled_until = 0.0
         self._stall: tuple[float, float] | None = None
 
+    @property
+    def stalled(self) -> bool:
+        """Whether it does nothing at the moment."""
+        return perf_counter() < self._stalled_until
+
     def stall_later(self, after_seconds: float, seconds: float) -> None:
         """Does nothing for ``seconds``, from ``after_seconds`` after the first request on."""
         self._stall = (after_seconds, seconds)

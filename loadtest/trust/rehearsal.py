@@ -62,33 +62,36 @@ def start_times(streams: int, over_seconds: float, kind: str, seed: int = 0) -> 
 class Rehearsal:
     """Sends the same request over and over and remembers what was seen."""
 
-    def __init__(self, url: str, *, streams: int) -> None:
+    def __init__(self, urls: Sequence[str], *, streams: int) -> None:
         start = time.perf_counter()
         self._events = EventHook()  # type: ignore[no-untyped-call]
         self._fired = 0
         self._events.add_listener(self._count)  # type: ignore[no-untyped-call]
-        self._streams = streams
-        self._client = TokenClient(
-            session(url, request_event=self._events, concurrency=streams), now=lambda: time.perf_counter() - start
-        )
+        self._clients = [
+            TokenClient(
+                session(url, request_event=self._events, concurrency=streams), now=lambda: time.perf_counter() - start
+            )
+            for url in urls
+        ]
 
     def _count(self, **_: Any) -> None:
         self._fired += 1
 
     def run(self, request: Request, starts: Sequence[float], *, requests: int, tokens: int) -> dict[str, Any]:
-        """One greenlet a start time; together they send ``requests``, each the next one when its last has ended."""
+        """One greenlet a start time, the servers by turns; each sends again at once, until ``requests`` were sent."""
         observations: list[Observation] = []
         left = itertools.repeat(None, requests)
 
-        def stream(delay_seconds: float) -> None:
+        def stream(client: TokenClient, delay_seconds: float) -> None:
             gevent.sleep(delay_seconds)
             for _ in left:
-                observations.append(self._client.send(request, scheduled_at=0.0)[0])
+                observations.append(client.send(request, scheduled_at=0.0)[0])
 
         self._fired = 0
         monitor = ClientMonitor()
         monitor.start()
-        gevent.joinall([gevent.spawn(stream, delay) for delay in starts], raise_error=True)
+        clients = itertools.cycle(self._clients)
+        gevent.joinall([gevent.spawn(stream, next(clients), delay) for delay in starts], raise_error=True)
         reading = ClientReading.model_validate(monitor.stop())
         return self._summary(observations, reading, tokens)
 
@@ -126,7 +129,7 @@ def settle() -> None:
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m loadtest.trust.rehearsal", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("url", help="of a mock server that nobody else uses")
+    parser.add_argument("urls", nargs="+", metavar="url", help="of a mock server that nobody else uses")
     parser.add_argument("--streams", type=int, default=32)
     parser.add_argument("--tokens", type=int, default=100)
     parser.add_argument("--requests", type=int, help="in all; default: one a stream")
@@ -139,8 +142,8 @@ def _options() -> Namespace:
 def main() -> None:
     """Connects, rehearses, prints what was measured beside what the mock did, one line a run."""
     options = _options()
-    rehearsal = Rehearsal(options.url, streams=options.streams)
-    mock = MockProcess(url=options.url, pid=0)
+    rehearsal = Rehearsal(options.urls, streams=options.streams)
+    mocks = [MockProcess(url=url, pid=0) for url in options.urls]
     starts = start_times(options.streams, options.over_seconds, options.starts)
     settle()
     # The first requests also connect and fill the caches of the interpreter.
@@ -148,11 +151,12 @@ def main() -> None:
         chat_request(tokens=2, ttft_seconds=0.01), [0.0] * options.streams, requests=options.streams, tokens=2
     )
     for itl_seconds in options.itl_seconds or [None]:
-        mock.post("/mock/reset")
+        for mock in mocks:
+            mock.post("/mock/reset")
         times = {} if itl_seconds is None else {"itl_seconds": itl_seconds}
         request = chat_request(tokens=options.tokens, **times)
         measured = rehearsal.run(request, starts, requests=options.requests or options.streams, tokens=options.tokens)
-        print(json.dumps({**measured, "truth": mock.get("/mock/truth")}), flush=True)
+        print(json.dumps({**measured, "truths": [mock.get("/mock/truth") for mock in mocks]}), flush=True)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,17 @@ LLAMA_2_7B = {
     "tie_word_embeddings": False,
     "torch_dtype": "bfloat16",
 }
+LLAMA_3_2_1B = LLAMA_2_7B | {
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_hidden_layers": 16,
+    "num_key_value_heads": 8,
+    "head_dim": 64,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": True,
+}
 TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 

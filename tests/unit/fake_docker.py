@@ -35,6 +35,8 @@ class FakeContainer:
     project: str = "vllmstack"
     id: str = ""
     """The service's name, unless several containers of one service come one after the other."""
+    one_off: bool = False
+    """Of `docker compose run`."""
 
     def __post_init__(self) -> None:
         self.id = self.id or self.service
@@ -45,7 +47,7 @@ class FakeContainer:
         compose = {
             "com.docker.compose.project": self.project,
             "com.docker.compose.service": self.service,
-            "com.docker.compose.oneoff": "False",
+            "com.docker.compose.oneoff": str(self.one_off),
         }
         return compose | (own if self.model else {})
 
@@ -118,10 +120,10 @@ class FakeDocker:
         """Every container there is; a test may override it to let time pass."""
         return self.stack
 
-    def _summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, str]]:
+    def _summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
         wanted = dict(label.split("=", 1) for label in filters["label"])
         found = [one for one in self.look() if all or one.status == "running"]
-        return [{"Id": one.id} for one in found if wanted.items() <= one.labels.items()]
+        return [{"Id": one.id, "Names": [f"/{one.id}"]} for one in found if wanted.items() <= one.labels.items()]
 
     def _container(self, identity: str) -> FakeContainer:
         for one in self.stack:

@@ -105,6 +105,20 @@ def test_a_bug_exits_with_three_and_its_traceback_goes_to_a_file(
     assert "ZeroDivisionError: three times zero" in log.read_text()
 
 
+def test_a_bug_in_a_container_leaves_its_file_where_the_host_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results").mkdir()
+    monkeypatch.setenv("VLLMSTACK_LOGS", "results")
+
+    cli.guarded(failing(ZeroDivisionError("three times zero")))
+
+    (log,) = (tmp_path / "results").iterdir()
+    assert f"please report it with results/{log.name}\n" in capsys.readouterr().err
+    assert "Traceback (most recent call last):" in log.read_text()
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), click.Abort()])
 def test_ctrl_c_exits_with_130_and_leaves_no_log(
     error: BaseException, logs: Path, capsys: pytest.CaptureFixture[str]

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from vllmstack.deployment.model import Deployment
+from vllmstack.host import loadtest_container, loadtest_web
 from vllmstack.images import images_for, load_images
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
@@ -22,7 +23,12 @@ ENGINE: dict[str, Any] = yaml.safe_load(ENGINE_TEXT)["services"]["engine"]
 KNOWN = load_images(ROOT / "docker" / "images.yaml")
 
 SERVICES: dict[str, dict[str, Any]] = {**COMPOSE["services"], "engine": ENGINE}
+LOADTEST = {name: service for name, service in SERVICES.items() if name.startswith("loadtest")}
+ONE_RUN = loadtest_container.RUN_SERVICE
+"""Ends by itself: no health to check, and no crash to come back from."""
+LASTING = {name: service for name, service in SERVICES.items() if name != ONE_RUN}
 EACH_SERVICE = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
+EACH_LASTING_SERVICE = pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
 
 
 def full_deployment() -> Deployment:
@@ -54,7 +60,7 @@ def megabytes(size: str) -> int:
     return int(number) * {"m": 1, "g": 1024}[unit]
 
 
-@EACH_SERVICE
+@EACH_LASTING_SERVICE
 def test_a_service_has_a_health_check(service: dict[str, Any]) -> None:
     assert service["healthcheck"]["test"][0] == "CMD"
     assert {"interval", "timeout", "retries"} <= service["healthcheck"].keys()
@@ -77,9 +83,22 @@ def test_a_services_log_is_bounded(service: dict[str, Any]) -> None:
     assert megabytes(options["max-size"]) * int(options["max-file"]) <= 100
 
 
-@EACH_SERVICE
+@EACH_LASTING_SERVICE
 def test_a_service_comes_back_after_a_crash(service: dict[str, Any]) -> None:
     assert service["restart"] == "unless-stopped"
+
+
+def test_a_measurement_ends_by_itself_and_no_check_takes_time_from_it() -> None:
+    assert (SERVICES[ONE_RUN]["restart"], SERVICES[ONE_RUN]["healthcheck"]) == ("no", {"disable": True})
+
+
+def test_the_load_test_runs_only_when_it_is_asked_for() -> None:
+    profiles = {name: service.get("profiles") for name, service in COMPOSE["services"].items()}
+
+    assert {name for name, of in profiles.items() if not of} == {"gateway", "prometheus"}
+    assert LOADTEST.keys() == {loadtest_web.SERVICE, loadtest_container.WORKER_SERVICE, ONE_RUN}
+    # One each: whoever starts the web UI by its profile gets no worker that looks for a master.
+    assert len({name for service in LOADTEST.values() for name in service["profiles"]}) == len(LOADTEST)
 
 
 @EACH_SERVICE
@@ -116,19 +135,36 @@ def test_names_and_versions_are_left_to_compose(text: str) -> None:
     assert "docker.sock" not in text
 
 
-def test_only_the_gateway_is_published() -> None:
+def test_only_the_gateway_and_the_load_tests_web_ui_are_published() -> None:
     engines = yaml.safe_load(rendered()["engines.compose.yaml"])["services"]
 
-    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["gateway"]
+    assert [name for name, service in COMPOSE["services"].items() if "ports" in service] == ["gateway", "loadtest"]
     assert "ports" not in ENGINE
     assert not any("ports" in engine for engine in engines.values())
 
 
-def test_only_the_gateway_is_on_a_network_that_leads_outside() -> None:
+def test_the_load_tests_web_ui_is_published_on_the_loopback_address() -> None:
+    (port,) = COMPOSE["services"]["loadtest"]["ports"]
+
+    assert port == f"${{VLLMSTACK_LOADTEST_PUBLISH:-{loadtest_web.PUBLISHED}}}:8089"
+    assert loadtest_web.is_loopback(loadtest_web.published_at(loadtest_web.PUBLISHED)[0])
+
+
+def test_the_port_for_workers_on_other_hosts_is_published_by_a_file_of_its_own() -> None:
+    override = yaml.safe_load((ROOT / loadtest_web.MASTER_OVERRIDE).read_text())
+
+    assert list(override["services"]) == ["loadtest"]
+    (port,) = override["services"]["loadtest"]["ports"]
+    assert port.endswith(f":{loadtest_web.MASTER_PORT}")
+    assert "127.0.0.1:" in port
+
+
+def test_only_what_is_published_is_on_a_network_that_leads_outside() -> None:
     outside = {name for name, network in COMPOSE["networks"].items() if not (network or {}).get("internal")}
 
     assert outside == {"edge"}
-    assert [name for name, one in COMPOSE["services"].items() if outside & set(one["networks"])] == ["gateway"]
+    on_edge = [name for name, one in COMPOSE["services"].items() if outside & set(one["networks"])]
+    assert on_edge == ["gateway", "loadtest"]
     assert "edge" not in ENGINE["networks"]
 
 
@@ -143,7 +179,7 @@ def test_no_image_is_latest() -> None:
     defaults = [service["image"] for service in COMPOSE["services"].values()]
     references = [image.reference for image in KNOWN.images.values()]
 
-    assert len(defaults) == 3
+    assert len(defaults) == len(COMPOSE["services"]) >= 6
     assert "latest" not in " ".join([*defaults, *references])
     assert all(re.search(r":v?\d[\w.+-]*$", reference) for reference in references)
 
@@ -155,7 +191,7 @@ def test_the_images_of_plain_docker_compose_are_those_of_the_list() -> None:
     }
 
     assert {name: match and match[1] for name, match in defaults.items()} == {
-        name: KNOWN.images[name].reference for name in defaults
+        name: KNOWN.images["loadtest" if name in LOADTEST else name].reference for name in defaults
     }
 
 
@@ -171,7 +207,9 @@ def test_the_values_that_are_used_are_those_that_are_rendered() -> None:
     used = set(re.findall(r"(?<!\$)\$\{([A-Z_]+)", TEXT))
 
     # Compose's own: which optional services run.
-    assert rendered_variables() - {"COMPOSE_PROFILES"} == used
+    by_deployment = rendered_variables() - {"COMPOSE_PROFILES"}
+    assert by_deployment | set(loadtest_container.VARIABLES) == used
+    assert by_deployment.isdisjoint(loadtest_container.VARIABLES)
 
 
 def test_secrets_are_files_below_the_secrets_folder() -> None:
@@ -185,8 +223,9 @@ def test_secrets_are_files_below_the_secrets_folder() -> None:
 def test_volumes_that_keep_data_are_named_and_declared() -> None:
     mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", [])]
     named = {mount.partition(":")[0] for mount in mounts if not mount.startswith((".", "$"))}
+    of_engines = yaml.safe_load(rendered()["engines.compose.yaml"])["volumes"]
 
-    assert named == COMPOSE["volumes"].keys()
+    assert COMPOSE["volumes"].keys() <= named <= COMPOSE["volumes"].keys() | of_engines.keys()
 
 
 def test_what_is_mounted_from_the_clone_is_read_only() -> None:
@@ -194,7 +233,33 @@ def test_what_is_mounted_from_the_clone_is_read_only() -> None:
     from_clone = [mount for mount in mounts if mount.startswith((".", "$"))]
 
     assert len(from_clone) >= 5
-    assert all(mount.endswith(":ro") for mount in from_clone)
+    writable = {mount for mount in from_clone if not mount.endswith(":ro")}
+    assert writable == {"./results:/opt/vllmstack/results"}
+
+
+@pytest.mark.parametrize("service", LOADTEST.values(), ids=LOADTEST)
+def test_the_load_test_only_reads_weights_and_writes_nothing_but_results(service: dict[str, Any]) -> None:
+    writable = [mount for mount in service["volumes"] if not mount.endswith(":ro")]
+
+    assert any(mount.startswith("hub-cache:") for mount in service["volumes"])
+    assert writable == ["./results:/opt/vllmstack/results"]
+    assert service["secrets"] == ["api_keys"]
+    assert service["user"] == "${VLLMSTACK_USER:-1000:1000}"
+
+
+def test_paths_of_the_clone_are_the_same_in_the_load_tests_container() -> None:
+    service = SERVICES[ONE_RUN]
+
+    for folder in loadtest_container.MOUNTED:
+        assert any(mount.startswith(f"./{folder}:{service['working_dir']}/{folder}") for mount in service["volumes"])
+
+
+def test_the_load_test_finds_the_engines_hub_cache() -> None:
+    (mount,) = [mount for mount in LOADTEST["loadtest"]["volumes"] if mount.startswith("hub-cache:")]
+
+    # huggingface_hub's default: $HF_HOME/hub.
+    assert ENGINE["environment"]["HF_HOME"] == mount.split(":")[1]
+    assert LOADTEST["loadtest"]["environment"]["HF_HUB_CACHE"] == ENGINE["environment"]["HF_HOME"] + "/hub"
 
 
 def test_an_engine_has_more_shared_memory_than_dockers_own_64_mb() -> None:

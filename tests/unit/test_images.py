@@ -1,5 +1,6 @@
 """docker/images.yaml, and which of its images a deployment needs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from vllmstack.deployment.model import Deployment
-from vllmstack.images import Image, images_for, load_images
+from vllmstack.images import Image, images_for, load_images, needed_at_start
 
 ROOT = Path(__file__).parents[2]
 KNOWN = load_images(ROOT / "docker" / "images.yaml")
@@ -29,7 +30,7 @@ def deployment(*engines: str, **changes: Any) -> Deployment:
     ],
 )
 def test_only_the_engines_that_are_used_are_needed(engines: list[str], names: set[str]) -> None:
-    assert set(images_for(deployment(*engines), KNOWN)) == names
+    assert set(needed_at_start(images_for(deployment(*engines), KNOWN))) == names
 
 
 def test_without_grafana_its_image_is_not_needed() -> None:
@@ -41,6 +42,38 @@ def test_an_image_that_the_deployment_names_is_only_pulled() -> None:
 
     assert images["prometheus"] == Image(reference="own/prometheus:1", pulled=True, build=None)
     assert images["gateway"] == KNOWN.images["gateway"]
+
+
+def test_the_load_test_is_known_and_not_waited_for() -> None:
+    images = images_for(deployment("vllm"), KNOWN)
+
+    assert images["loadtest"] == KNOWN.images["loadtest"]
+    assert images.keys() - needed_at_start(images).keys() == {"loadtest"}
+
+
+def test_a_load_test_that_the_deployment_names_is_not_waited_for_either() -> None:
+    images = images_for(deployment("vllm", images={"loadtest": "own/loadtest:1"}), KNOWN)
+
+    assert images["loadtest"] == Image(reference="own/loadtest:1", pulled=True, build=None, on_demand=True)
+    assert "loadtest" not in needed_at_start(images)
+
+
+def test_the_load_tests_image_is_called_after_the_locust_in_it() -> None:
+    locked = (ROOT / "docker" / "loadtest" / "requirements.txt").read_text()
+    locust = re.search(r"^locust==(\d+\.\d+)", locked, re.MULTILINE)
+
+    assert locust
+    assert KNOWN.images["loadtest"].reference == f"vllmstack/loadtest:{locust[1]}"
+
+
+def test_the_load_tests_image_has_the_versions_that_are_tested_here() -> None:
+    here, image = (
+        set(re.findall(r"^([\w.-]+==\S+)", (ROOT / file).read_text(), re.MULTILINE))
+        for file in ("requirements-dev.txt", "docker/loadtest/requirements.txt")
+    )
+
+    assert len(image) > 50
+    assert image - here == set()
 
 
 def test_the_engines_carry_the_release_that_everything_is_pinned_to() -> None:

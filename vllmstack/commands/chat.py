@@ -10,10 +10,10 @@ import httpx2
 import openai
 from openai.types.chat import ChatCompletionMessageParam
 
-from vllmstack.commands.preparation import running_key, running_url
 from vllmstack.console import notes
 from vllmstack.errors import Problem, StackError
 from vllmstack.host.gateway_client import ON_THIS_HOST
+from vllmstack.host.running import running_key, running_url
 from vllmstack.project import find_project
 
 

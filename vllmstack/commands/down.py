@@ -2,10 +2,10 @@
 
 import click
 
-from vllmstack.commands.preparation import running_deployment
 from vllmstack.console import step
 from vllmstack.host.compose import Compose
 from vllmstack.host.docker_engine import ensure_running
+from vllmstack.host.running import running_deployment
 from vllmstack.project import find_project
 
 

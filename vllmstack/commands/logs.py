@@ -4,10 +4,10 @@ import sys
 
 import click
 
-from vllmstack.commands.preparation import running_deployment
 from vllmstack.errors import InvalidInput, Problem
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
+from vllmstack.host.running import running_deployment
 from vllmstack.project import find_project
 
 

@@ -5,6 +5,7 @@ import click
 from vllmstack.commands.preparation import prepare
 from vllmstack.console import out
 from vllmstack.host.files import write_rendered
+from vllmstack.host.tokenizer_files import tokenizer_files
 from vllmstack.images import images_for, load_images
 from vllmstack.render.stack import render_stack
 
@@ -15,7 +16,7 @@ def command(name: str | None) -> None:
     """Write a deployment's files to .vllmstack/NAME/ and list them."""
     prepared = prepare(name)
     images = images_for(prepared.deployment, load_images(prepared.project.images_file))
-    files = render_stack(prepared.plan, images)
+    files = render_stack(prepared.plan, images) | tokenizer_files(prepared.plan)
     folder = write_rendered(prepared.project, prepared.deployment.name, files)
     for path in sorted(files):
         out.print(str((folder / path).relative_to(prepared.project.root)), soft_wrap=True, markup=False)

@@ -9,10 +9,10 @@ import click
 import docker
 from rich.table import Table
 
-from vllmstack.commands.preparation import running_deployment
 from vllmstack.console import out
 from vllmstack.engine_metrics import EngineNumbers, read_numbers
 from vllmstack.host.containers import Container, connect, containers, engine_metrics
+from vllmstack.host.running import running_deployment
 from vllmstack.project import find_project
 
 SAMPLE_SECONDS = 1.0

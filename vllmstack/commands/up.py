@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import click
 import docker
 
-from vllmstack.commands.preparation import Prepared, prepare, running_key
+from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
 from vllmstack.console import notes, out, step, warn
 from vllmstack.errors import HostError, StackError
@@ -18,9 +18,12 @@ from vllmstack.host.docker_engine import ensure
 from vllmstack.host.files import current_deployment, make_current, write_rendered
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.image_supply import ImageSupply
+from vllmstack.host.loadtest_web import close_web_ui
+from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
 from vllmstack.host.startup import await_stack, end, keep_logs, warm_stack
-from vllmstack.images import Image, images_for, load_images
+from vllmstack.host.tokenizer_files import tokenizer_files
+from vllmstack.images import Image, images_for, load_images, needed_at_start
 from vllmstack.render.stack import gateway_url, render_stack
 
 LOGS = ".vllmstack/.logs"
@@ -47,9 +50,11 @@ def command(name: str | None) -> None:
     _refuse_what_cannot_work(prepared, client)
 
     images = images_for(deployment, load_images(prepared.project.images_file))
-    references = ImageSupply(prepared.project, client).provide(images)
-    provided = {key: Image(reference=reference) for key, reference in references.items()}
-    write_rendered(prepared.project, deployment.name, render_stack(prepared.plan, provided))
+    references = ImageSupply(prepared.project, client).provide(needed_at_start(images))
+    later = {key: image for key, image in images.items() if image.on_demand}
+    provided = later | {key: Image(reference=reference) for key, reference in references.items()}
+    files = render_stack(prepared.plan, provided) | tokenizer_files(prepared.plan)
+    write_rendered(prepared.project, deployment.name, files)
     prepare_secrets(prepared.project, deployment)
     _start(prepared, client)
     _farewell(prepared, grafana="grafana" in provided, seconds=time.monotonic() - started)
@@ -66,6 +71,8 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
     compose = Compose(prepared.project, prepared.deployment.name)
     before = {one.identity: one.restarts for one in containers(client)}
     previous = current_deployment(prepared.project)
+    if previous != prepared.deployment.name and close_web_ui(compose, client):
+        step("the load test's web UI was the other deployment's: `vllmstack load` opens it again")
     # From here on `status`, `logs` and `down`, in another terminal too, speak of this deployment.
     make_current(prepared.project, prepared.deployment.name)
     log = prepared.project.state / ".build" / "compose-up.log"

@@ -21,8 +21,8 @@ IMAGES_FILE = Path(__file__).resolve().parents[2] / "docker" / "images.yaml"
 SUFFIXES = (".yaml", ".yml")
 
 
-def find(name_or_path: str, folder: Path) -> Path:
-    """The deployment file that a name (``cpu-smoke``) or a path means.
+def find(name_or_path: str, folder: Path, noun: str = "deployment") -> Path:
+    """The deployment file (or ``noun``) that a name (``cpu-smoke``) or a path means.
 
     Raises:
         InvalidInput: there is none; the hint names what is near, or all there are.
@@ -35,7 +35,7 @@ def find(name_or_path: str, folder: Path) -> Path:
             Problem(
                 file=name_or_path,
                 fact="there is no such file",
-                hint=_perhaps_a_name(path.stem, folder),
+                hint=_perhaps_a_name(path.stem, folder, noun),
             )
         )
     for suffix in SUFFIXES:
@@ -43,15 +43,20 @@ def find(name_or_path: str, folder: Path) -> Path:
         if candidate.is_file():
             return candidate
     raise InvalidInput(
-        Problem(fact=f"there is no deployment named {name_or_path!r}", hint=_perhaps_a_name(name_or_path, folder))
+        Problem(fact=f"there is no {noun} named {name_or_path!r}", hint=_perhaps_a_name(name_or_path, folder, noun))
     )
 
 
-def _perhaps_a_name(name: str, folder: Path) -> str:
-    names = sorted(path.stem for path in folder.glob("*") if path.suffix in SUFFIXES)
-    if not names:
-        return f"{folder} holds no deployment; write one, or name a file by its path"
-    return perhaps(name, names) or f"the deployments are {listed(names)}"
+def names(folder: Path) -> list[str]:
+    """What :func:`find` knows by name, in alphabetical order."""
+    return sorted(path.stem for path in folder.glob("*") if path.suffix in SUFFIXES)
+
+
+def _perhaps_a_name(name: str, folder: Path, noun: str) -> str:
+    known = names(folder)
+    if not known:
+        return f"{folder} holds no {noun}; write one, or name a file by its path"
+    return perhaps(name, known) or f"the {noun}s are {listed(known)}"
 
 
 def load(path: Path) -> Deployment:

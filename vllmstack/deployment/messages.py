@@ -3,6 +3,7 @@
 import re
 import types
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import ValidationError
@@ -36,18 +37,33 @@ _PATTERN_HINTS = {
 _DEPLOYMENT_NAME_HINT = "use lower case, digits, . and - (50 at most), with a letter or digit at both ends"
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a file of this kind must look like."""
+
+    root: type[Part]
+    reference: str
+    """Where its keys are described."""
+
+
+DEPLOYMENT = Shape(Deployment, "docs/reference/deployment.md")
+
+
 def locations(error: ValidationError) -> list[Location]:
     """Where the values stand that are wrong, each once."""
     return list(dict.fromkeys(_location(details["loc"]) for details in _errors(error)))
 
 
-def problems(error: ValidationError, data: Mapping[Any, Any], file: str) -> list[Problem]:
-    """One Problem for each wrong value of ``data``, in pydantic's order, which is the model's."""
+def problems(error: ValidationError, data: Mapping[Any, Any], file: str, shape: Shape = DEPLOYMENT) -> list[Problem]:
+    """One Problem for each wrong value of ``data``, in pydantic's order, which is the model's.
+
+    A validator that knows better than these words raises ``PydanticCustomError("problem", …, {"fact": …, "hint": …})``.
+    """
     found: dict[Location, Problem] = {}
     for details in _errors(error):
         location = _location(details["loc"])
         if location not in found:
-            fact, hint = _fact_and_hint(location, details, data)
+            fact, hint = _fact_and_hint(location, details, data, shape)
             found[location] = Problem(file=file, place="/".join(map(str, location)), fact=fact, hint=hint)
     return list(found.values())
 
@@ -65,13 +81,17 @@ def _location(loc: Sequence[int | str]) -> Location:
     return place[:3] if len(place) > 3 and place[0] == "models" and place[2] == "gpus" else place
 
 
-def _fact_and_hint(location: Location, details: ErrorDetails, data: Mapping[Any, Any]) -> tuple[str, str]:  # noqa: PLR0911
+def _fact_and_hint(  # noqa: PLR0911, PLR0912
+    location: Location, details: ErrorDetails, data: Mapping[Any, Any], shape: Shape
+) -> tuple[str, str]:
     error, value = details["type"], details["input"]
-    field = _field(location)
+    field = _field(location, shape)
+    if error == "problem":
+        return details["ctx"]["fact"], details["ctx"]["hint"]
     if location[2:3] == ("gpus",):
         return _gpus(_value(data, location))
     if error in ("extra_forbidden", "invalid_key"):
-        keys = _keys(location[:-1])
+        keys = _keys(location[:-1], shape)
         near = perhaps(str(location[-1]), keys)
         return "there is no such key", near or f"the keys here are {listed(keys)}"
     if error == "missing":
@@ -86,7 +106,7 @@ def _fact_and_hint(location: Location, details: ErrorDetails, data: Mapping[Any,
         near = perhaps(value, choices) if isinstance(value, str) else None
         return f"{shown(value)} is not a choice here", near or f"write {' or '.join(choices)}"
     if error == "string_pattern_mismatch":
-        return f"{shown(value)} has characters or a form that do not fit here", _pattern_hint(location)
+        return f"{shown(value)} has characters or a form that do not fit here", _pattern_hint(location, shape)
     if error == "too_short":
         return "is an empty list", _about(location, field, "list at least one")
     if bounds := _bounds(error, details):
@@ -95,8 +115,8 @@ def _fact_and_hint(location: Location, details: ErrorDetails, data: Mapping[Any,
         return f"{shown(value)} is not a finite number", _about(location, field, f"write {_range(field)}")
     for start, expected in _EXPECTED.items():
         if error.startswith(start):
-            return wrong_kind(value, expected), _kind_hint(location, field, value, expected)
-    return f"{shown(value)} does not fit here", _about(location, field, "see docs/reference/deployment.md")
+            return wrong_kind(value, expected), _kind_hint(location, field, value, expected, shape)
+    return f"{shown(value)} does not fit here", _about(location, field, f"see {shape.reference}")
 
 
 def _gpus(value: Any) -> tuple[str, str]:
@@ -114,7 +134,9 @@ def _gpus(value: Any) -> tuple[str, str]:
     return f"{shown(value)} does not fit here", hint
 
 
-def _kind_hint(location: Location, field: FieldInfo | None, value: Any, expected: str) -> str:  # noqa: PLR0911
+def _kind_hint(  # noqa: PLR0911
+    location: Location, field: FieldInfo | None, value: Any, expected: str, shape: Shape
+) -> str:
     if value is None:
         return _about(location, field, "give it a value, or leave the key out")
     if isinstance(value, str) and "number" in expected and re.fullmatch(r"-?\d+(\.\d+)?", value):
@@ -128,7 +150,7 @@ def _kind_hint(location: Location, field: FieldInfo | None, value: Any, expected
     if expected == "a list":
         return "write a list: [a, b], or lines that begin with `- `"
     if expected == "a mapping":
-        section = _section(location)
+        section = _section(location, shape)
         return (
             f"write its keys below it, indented: {listed(section.model_fields)}"
             if section
@@ -137,11 +159,11 @@ def _kind_hint(location: Location, field: FieldInfo | None, value: Any, expected
     return _about(location, field, f"write {expected}")
 
 
-def _pattern_hint(location: Location) -> str:
+def _pattern_hint(location: Location, shape: Shape) -> str:
     if location == ("name",):
         return _DEPLOYMENT_NAME_HINT
     names = [part for part in location if isinstance(part, str)]
-    return _PATTERN_HINTS.get((names[-1],), "see docs/reference/deployment.md")
+    return _PATTERN_HINTS.get((names[-1],), f"see {shape.reference}")
 
 
 def _about(location: Location, field: FieldInfo | None, advice: str) -> str:
@@ -213,9 +235,9 @@ def _members(annotation: Any) -> list[Any]:
     return [annotation]
 
 
-def _section(location: Location) -> type[Part] | None:
+def _section(location: Location, shape: Shape) -> type[Part] | None:
     """The section that stands at a location, or None for plain values."""
-    section: type[Part] | None = Deployment
+    section: type[Part] | None = shape.root
     for part in location:
         if isinstance(part, int):
             continue
@@ -233,14 +255,14 @@ def _section_type(annotation: Any) -> type[Part] | None:
     return None
 
 
-def _keys(location: Location) -> list[str]:
-    section = _section(location)
+def _keys(location: Location, shape: Shape) -> list[str]:
+    section = _section(location, shape)
     return list(section.model_fields) if section else []
 
 
-def _field(location: Location) -> FieldInfo | None:
+def _field(location: Location, shape: Shape) -> FieldInfo | None:
     names = [position for position, part in enumerate(location) if isinstance(part, str)]
     if not names:
         return None
-    section = _section(location[: names[-1]])
+    section = _section(location[: names[-1]], shape)
     return section.model_fields.get(str(location[names[-1]])) if section else None

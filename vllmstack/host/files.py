@@ -55,12 +55,13 @@ def current_deployment(project: Project) -> str | None:
 
 
 def _write(file: Path, text: str) -> None:
-    if file.is_file() and file.read_text() == text:
+    content = text.encode()
+    if file.is_file() and file.read_bytes() == content:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
     fresh = file.with_name(f".{file.name}.new")
-    with fresh.open("w") as stream:
-        stream.write(text)
+    with fresh.open("wb") as stream:
+        stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
     # Containers read them as other users.

@@ -34,15 +34,20 @@ def read_dimensions(config: Path) -> ModelDimensions | None:
 
 
 def cached_config(hub_id: str, revision: str | None = None) -> Path | None:
-    """config.json of a snapshot in the hub's cache (huggingface_hub, "Understand caching"), if there is one."""
+    """config.json of the cached snapshot, if there is one."""
+    config = cached_snapshot(hub_id, revision) / "config.json"
+    return config if config.is_file() else None
+
+
+def cached_snapshot(hub_id: str, revision: str | None = None) -> Path:
+    """A snapshot's folder in the hub's cache (huggingface_hub, "Understand caching"), whether or not it is there."""
     repository = hub_cache() / f"models--{hub_id.replace('/', '--')}"
     name = revision or "main"
     try:
         commit = (repository / "refs" / name).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         commit = name
-    config = repository / "snapshots" / commit / "config.json"
-    return config if config.is_file() else None
+    return repository / "snapshots" / commit
 
 
 def hub_cache() -> Path:

@@ -9,10 +9,8 @@ from vllmstack.commands.preparation import (
     default_deployment,
     load_deployment,
     prepare,
-    running_deployment,
-    running_url,
 )
-from vllmstack.errors import HostError, InvalidInput
+from vllmstack.errors import InvalidInput
 from vllmstack.planning.inventory import Inventory, SeenGpu
 
 GPU = SeenGpu(id=0, name="NVIDIA L40S", memory_bytes=48 * GIB, used_bytes=0, compute_capability=(8, 9))
@@ -69,24 +67,3 @@ def test_a_deployment_that_does_not_exist_names_those_that_do(clone: Clone, inve
 
     assert "there is no deployment named 'smok'" in str(caught.value)
     assert "smoke" in caught.value.problems[0].hint
-
-
-def test_what_runs_is_what_was_started_last(clone: Clone) -> None:
-    clone.is_up("https://[::1]:8443")
-
-    assert running_deployment(clone.project) == "smoke"
-    assert running_url(clone.project) == "https://[::1]:8443"
-
-
-@pytest.mark.parametrize("left", ["nothing", "a link to nothing", "files that were never started"])
-def test_nothing_runs_before_the_first_start(clone: Clone, left: str) -> None:
-    if left == "a link to nothing":
-        clone.project.state.mkdir()
-        clone.project.current.symlink_to("smoke")
-    elif left == "files that were never started":
-        clone.project.rendered("smoke").mkdir(parents=True)
-
-    with pytest.raises(HostError) as caught:
-        running_deployment(clone.project)
-
-    assert str(caught.value) == "nothing was started from this clone yet\n  hint: run `vllmstack up`"

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.stack import load_stack
 from tests.unit.conftest import DOCKER_THAT_WORKS, GIB, KEY, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.commands.preparation import prepare
@@ -226,6 +227,49 @@ def test_without_grafanas_image_the_rest_comes_up_and_one_line_says_so(vllmstack
     assert done.status == 0, done.err
     assert "grafana is left out, Prometheus still records everything" in done.err
     assert "Grafana" not in done.out
+
+
+def test_it_does_not_wait_for_the_load_tests_image(vllmstack: Run, machine: Machine, clone: Clone) -> None:
+    reference = load_images(clone.project.images_file).images["loadtest"].reference
+    del machine.images_here[reference]
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 0, done.err
+    assert reference not in machine.pulled
+    assert not any(reference in call for call in machine.programs.calls("docker"))
+    # Plain `docker compose --profile load up` finds it named.
+    assert f"VLLMSTACK_IMAGE_LOADTEST='{reference}'\n" in (clone.project.current / "compose.env").read_text()
+
+
+def test_the_load_test_finds_the_models_tokenizer_among_what_is_rendered(
+    vllmstack: Run, machine: Machine, clone: Clone
+) -> None:
+    (clone.root / "models" / "smoke" / "tokenizer.json").write_text("{}")
+
+    vllmstack("up", "smoke")
+
+    stack = load_stack(clone.project.current / "loadtest" / "stack.json")
+    directory = stack.model("smoke").tokenizer.directory
+    assert directory
+    assert (clone.project.current / "loadtest" / directory / "tokenizer.json").read_text() == "{}"
+
+
+WEB_UI = FakeContainer(service="loadtest")
+
+
+@pytest.mark.parametrize(("earlier", "closed"), [("earlier", True), ("smoke", False)])
+def test_the_web_ui_of_another_deployment_is_closed(
+    vllmstack: Run, machine: Machine, clone: Clone, earlier: str, closed: bool
+) -> None:
+    clone.is_up(name=earlier)
+    machine.before = [GATEWAY, PROMETHEUS, WEB_UI]
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 0, done.err
+    assert ("rm --stop --force loadtest" in machine.compose_calls()) is closed
+    assert ("• the load test's web UI was the other deployment's: " in done.err) is closed
 
 
 def test_what_the_plan_warns_of_is_said_before_anything_starts(vllmstack: Run, machine: Machine, clone: Clone) -> None:

@@ -28,6 +28,26 @@ def test_a_second_stack_has_its_own_project(clone: Clone, monkeypatch: pytest.Mo
     assert Compose(clone.project, "smoke").command()[2:4] == ["--project-name", "second"]
 
 
+def test_further_files_are_merged_into_compose_yaml_in_their_order(clone: Clone) -> None:
+    command = Compose(clone.project, "smoke", overrides=[Path("/a.yaml"), Path("/b.yaml")]).command()
+
+    assert command[6:12] == ["--file", f"{clone.root}/compose.yaml", "--file", "/a.yaml", "--file", "/b.yaml"]
+
+
+def test_variables_go_into_every_composes_environment(
+    clone: Clone, programs: Programs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLOUR", "red")
+    programs.install("docker", 'echo "$COLOUR $SIZE" >> said\n')
+    compose = Compose(clone.project, "smoke", variables={"SIZE": "9"})
+
+    compose.run("ps", doing="docker compose ps")
+    compose.follow(["ps"])
+    compose.start("ps", log=tmp_path / "log").wait(timeout=10)
+
+    assert (clone.root / "said").read_text() == "red 9\n" * 3
+
+
 def test_it_runs_to_the_end_and_returns_what_was_printed(clone: Clone, programs: Programs) -> None:
     programs.install("docker", "echo here in $PWD\n")
 

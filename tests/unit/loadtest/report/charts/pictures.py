@@ -1,0 +1,10 @@
+"""The words in a chart, of which a test can be sure."""
+
+import re
+
+from loadtest.report.charts.canvas import WIDE, Chart, _size, _svg
+
+
+def words(chart: Chart) -> list[str]:
+    """Every text of the wide drawing."""
+    return re.findall(r"<text[^>]*>([^<]+)</text>", _svg(chart, _size(chart, WIDE)))

@@ -1,0 +1,112 @@
+"""A real Locust with its web UI, in a process of its own, before a mock of an engine."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
+START_SECONDS = 30
+TARGETS = [
+    {"load": {"concurrency": 4}, "ttft_seconds": {"p50": 2.0}, "output_tokens_per_second": 1e9},
+    {"load": {"concurrency": 64}, "e2e_seconds": {"p95": 8}},
+]
+
+
+@dataclass(frozen=True)
+class Locust:
+    """One that runs."""
+
+    url: str
+    metrics_url: str
+    results: Path
+    log: Path
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - http, to 127.0.0.1
+            return json.load(answer)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.get("llm/state")
+        return found
+
+
+def until(what: str, found: Callable[[], Any], seconds: float = 30.0) -> Any:
+    """The first true value that ``found`` gives."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = found()
+        if value:
+            return value
+        time.sleep(0.1)
+    return pytest.fail(f"{what}: not within {seconds:g} s")
+
+
+@contextmanager
+def running_locust(engine_port: int, folder: Path, *arguments: str, path: str = "") -> Iterator[Locust]:
+    """Locust's web UI on the real locustfile; ended as Compose ends it."""
+    stack = folder / "stack.json"
+    stack.write_text(json.dumps(stack_facts(engine_port)))
+    port, metrics_port, log = free_port(), free_port(), folder / "locust.log"
+    command = [
+        sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--web-host", "127.0.0.1",
+        "--web-port", str(port), "--stack", str(stack), "--result", str(folder / "results"), "--no-calibration",
+        "--metrics-port", str(metrics_port), *arguments,
+    ]  # fmt: skip
+    environment = {**os.environ, "LOCUST_CONFIG_FILE": os.devnull}
+    with (
+        log.open("wb") as stream,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream
+        ) as process,
+    ):
+        try:
+            url = f"http://127.0.0.1:{port}/{path}"
+            until("Locust answers", lambda: process.poll() is not None or answers(url), START_SECONDS)
+            assert process.poll() is None, log.read_text()
+            yield Locust(url, f"http://127.0.0.1:{metrics_port}/metrics", folder / "results", log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def stack_facts(engine_port: int) -> dict[str, Any]:
+    model = {
+        "name": "smoke",
+        "max_model_len": 2048,
+        "tokenizer": {"directory": str(ROOT / "models" / "smoke")},
+        "engines": [{"name": "mock", "metrics": f"http://127.0.0.1:{engine_port}/metrics"}],
+        "targets": TARGETS,
+    }
+    return {"deployment": "smoke", "url": f"http://127.0.0.1:{engine_port}", "vllm": "mock", "models": [model]}
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - http, to 127.0.0.1
+            return True
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
