@@ -17,7 +17,7 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
   $(call option,REQUESTS,requests)
 
-.PHONY: help up down status logs plan doctor chat load slo report check lint test test-gpu docker generate lock
+.PHONY: help up down status logs plan doctor chat load slo report check lint test test-gpu bench-clock bench-clock-cost bench-agreement docker generate lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,8 +52,20 @@ slo: $(BASE) ## measure what the deployment's targets ask (status: `vllmstack ch
 report: $(BASE) ## a page about the newest run, or about RUNS="results/A results/B"
 	@$(VLLMSTACK) report $(RUNS)
 
-check: lint ## linters and unit tests: under a minute, no Docker
-	$(PYTHON) -m pytest tests/unit -q
+bench-clock: $(DEV) ## how well the token clock keeps time, against a mock server of known times
+	$(PYTHON) scripts/bench_clock_accuracy.py
+
+bench-clock-cost: $(DEV) ## CPU time a chunk: ours, guidellm's and `vllm bench serve`'s, where they are here
+	$(PYTHON) scripts/bench_clock_cost.py
+
+check: $(DEV) ## linters and unit tests: under a minute, no Docker
+	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target units-of-loadtest lint other-units
+
+units-of-loadtest: $(DEV)
+	$(PYTHON) -m pytest tests/unit/loadtest -q
+
+other-units: $(DEV)
+	$(PYTHON) -m pytest tests/unit --ignore tests/unit/loadtest -q
 
 lint: $(DEV)
 	.venv/bin/ruff check .
@@ -64,10 +76,19 @@ lint: $(DEV)
 	.venv/bin/hadolint docker/*/Dockerfile
 
 test: lint docker ## everything, ending with the stack on real Compose and real vLLM
-	$(PYTHON) -m pytest tests/unit tests/prometheus tests/gateway tests/web tests/stack tests/gpu
+	$(PYTHON) -m pytest tests/unit tests/prometheus tests/gateway tests/loadtest tests/web tests/stack tests/gpu
 
 test-gpu: $(DEV) ## the stack on this machine's NVIDIA GPUs
 	$(PYTHON) -m pytest tests/gpu -s
+
+bench-clock: $(DEV) ## the token clock against a mock server whose times are known
+	$(PYTHON) scripts/bench_clock_accuracy.py
+
+bench-clock-cost: $(DEV) ## CPU time a chunk, beside `vllm bench serve` and GuideLLM
+	$(PYTHON) scripts/bench_clock_cost.py
+
+bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench serve`, on the default stack
+	$(PYTHON) scripts/bench_agreement.py $(ARGUMENTS)
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

@@ -1,5 +1,6 @@
 """What Locust runs: `locust -f loadtest/locustfile.py`, headless, with its web UI, or as a worker."""
 
+import itertools
 import os
 import signal
 import sys
@@ -15,9 +16,8 @@ from locust.runners import MasterRunner, Runner, WorkerRunner
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtest.arguments import add_arguments
-from loadtest.clock.recorder import Recorded
 from loadtest.coordination.leader import Leader
-from loadtest.coordination.preparation import SCENARIOS
+from loadtest.coordination.preparation import SCENARIOS, check_server, prepare_run
 from loadtest.coordination.sender import END, FINISHED, GO, PREPARE, PREPARED, Sender
 from loadtest.errors import LoadTestError
 from loadtest.exporter import serve
@@ -31,7 +31,8 @@ _senders: dict[int, Sender] = {}
 
 @events.init_command_line_parser.add_listener
 def _arguments(parser: LocustArgumentParser) -> None:
-    add_arguments(parser, scenarios=scenario_names(SCENARIOS))
+    own = [word for flag, word in itertools.pairwise(sys.argv) if flag == "--scenario"]  # a file, maybe
+    add_arguments(parser, scenarios=list(dict.fromkeys([*scenario_names(SCENARIOS), *own])))
 
 
 @events.init.add_listener
@@ -71,12 +72,12 @@ def _wire_sender(environment: Environment, sender: Sender) -> None:
     environment.events.test_stopping.add_listener(lambda **_: sender.end())
     if isinstance(runner, WorkerRunner):
 
-        def report(data: dict[str, Any], **_: Any) -> None:
-            recorded = sender.take()
-            if recorded is not None:
-                data["loadtest"] = recorded.model_dump(mode="json")
+        def add_report(data: dict[str, Any], **_: Any) -> None:
+            report = sender.take()
+            if report is not None:
+                data["loadtest"] = report
 
-        environment.events.report_to_master.add_listener(report)
+        environment.events.report_to_master.add_listener(add_report)
 
 
 def _wire_leader(environment: Environment, leader: Leader) -> None:
@@ -91,7 +92,7 @@ def _wire_leader(environment: Environment, leader: Leader) -> None:
 
     def merge(data: dict[str, Any], **_: Any) -> None:
         if "loadtest" in data:
-            leader.merge(Recorded.model_validate(data["loadtest"]))
+            leader.report(data["loadtest"])
 
     environment.events.worker_report.add_listener(merge)
 
@@ -115,7 +116,16 @@ def _serve(environment: Environment, leader: Leader) -> None:
             except LoadTestError as error:
                 sys.exit(f"vllmstack: {error}")
             environment.host = environment.host or stack.url
-        install(environment, source=leader.current, stack=stack, scenarios_folder=SCENARIOS)
+        install(
+            environment,
+            source=leader.current,
+            stack=stack,
+            scenarios_folder=SCENARIOS,
+            results=lambda: leader.folder,
+            problem=lambda: leader.problem,
+            check=lambda options: check_server(prepare_run(options)),
+            changed=leader.edited,
+        )
 
 
 class ScenarioUser(User):

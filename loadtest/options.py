@@ -131,7 +131,7 @@ def from_namespace(options: Namespace) -> RunOptions:
         "seed": text("seed"),
         "parameters": parse_parameters(text("parameters") or ""),
         "timeout_seconds": text("timeout"),
-        "limits": json.loads(text("limits") or "{}"),
+        "limits": _limits(text("limits")),
         "processes": abs(int(text("processes") or 1)) or 1,
         "stack": text("stack"),
         "url": text("host"),
@@ -142,6 +142,14 @@ def from_namespace(options: Namespace) -> RunOptions:
         "git": text("git"),
     }
     return checked({name: value for name, value in values.items() if value is not None})
+
+
+def _limits(text: str | None) -> dict[str, float]:
+    try:
+        return {str(name): float(seconds) for name, seconds in json.loads(text or "{}").items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        hint = 'write JSON of seconds, as in {"ttft": 0.5, "tpot": 0.05}'
+        raise LoadTestError(Problem(place="--limits", fact=f"{text!r} cannot be read", hint=hint)) from error
 
 
 def checked(values: dict[str, Any]) -> RunOptions:
@@ -194,10 +202,16 @@ def _flag(field: str) -> str:
 
 
 def _problem(error: dict[str, Any]) -> Problem:
-    field = str(error["loc"][0])
-    return Problem(
-        place=_flag(field), fact=f"{error['input']!r} cannot be used: {error['msg'].lower()}", hint="mend it"
-    )
+    field, kind, context = str(error["loc"][0]), error["type"], error.get("ctx") or {}
+    fact = f"{error['input']!r} is not a {'whole number' if kind.startswith('int') else 'number'}"
+    hint = "write digits, as in 10"
+    if kind in ("greater_than", "greater_than_equal"):
+        least = context.get("gt", context.get("ge"))
+        fact = f"{error['input']} is too small"
+        hint = f"write a number above {least:g}" if kind == "greater_than" else f"write {least:g} or more"
+    elif kind == "string_type":
+        fact, hint = f"{error['input']!r} is no text", "put it in quotes"
+    return Problem(place=_flag(field), fact=fact, hint=hint)
 
 
 def _contradictions(options: RunOptions) -> list[Problem]:
@@ -205,6 +219,9 @@ def _contradictions(options: RunOptions) -> list[Problem]:
     if options.arrivals not in ARRIVALS:
         fact = f"no arrivals are called {options.arrivals!r}"
         problems.append(Problem(place="--arrivals", fact=fact, hint=f"choose one of {', '.join(ARRIVALS)}"))
+    if options.rate is None and options.arrivals in ("gamma", "constant", "ramp"):
+        fact = f"{options.arrivals} arrivals need a rate"
+        problems.append(Problem(place="--arrivals", fact=fact, hint="add --rate, or leave --arrivals out"))
     needs = {"ramp": "until_rate", "steps": "steps", "trace": "trace"}
     needed = needs.get(options.arrivals)
     if needed and getattr(options, needed) is None:

@@ -50,31 +50,28 @@ class StreamedAnswer:
             try:
                 chunk = orjson.loads(data)
                 choice = chunk["choices"][0]
-                delta = choice["delta"] if self._chat else choice
-                text = delta.get(self._field)
+                self._take_choice(choice, choice["delta"] if self._chat else choice, chunk.get("usage"))
             except (ValueError, LookupError, TypeError, AttributeError):
                 self._take_other(data)
-                continue
-            times = self._chunk_times
-            usage = chunk.get("usage")
-            if usage:
-                tokens = usage["completion_tokens"]
-                self._usage = usage
-                if text or (times and tokens > self._counted) or (self._chat and _thinks_or_calls(delta)):
-                    times.append(self.at)
-                    self._chunk_tokens.append(tokens - self._counted)
-                    self._counted = tokens
-                    if len(times) == 1:
-                        self._observation.first_token_at = self.at
-            elif text or (self._chat and _thinks_or_calls(delta)):
+
+    def _take_choice(self, choice: dict[str, Any], delta: dict[str, Any], usage: dict[str, Any] | None) -> None:
+        text = delta.get(self._field)
+        times = self._chunk_times
+        if usage:
+            tokens = usage["completion_tokens"]
+            self._usage = usage
+            if text or (times and tokens > self._counted) or (self._chat and _thinks_or_calls(delta)):
                 times.append(self.at)
-                if len(times) == 1:
-                    self._observation.first_token_at = self.at
-            if text and self._parts is not None:
-                self._parts.append(text)
-            reason = choice.get("finish_reason")
-            if reason:
-                self._observation.finish_reason = reason
+                self._chunk_tokens.append(tokens - self._counted)
+                self._counted = tokens
+        elif text or (self._chat and _thinks_or_calls(delta)):
+            times.append(self.at)
+        if text and self._parts is not None:
+            self._parts.append(text)
+        if choice.get("finish_reason"):
+            self._observation.finish_reason = choice["finish_reason"]
+        if len(times) == 1:
+            self._observation.first_token_at = times[0]
 
     def close(self) -> None:
         """The body has ended: an event that lacks its blank line counts too.
@@ -98,7 +95,7 @@ class StreamedAnswer:
             raise AnswerError(Outcome.INVALID_ANSWER, _NO_CONTENT)
         if self._usage is None:
             raise AnswerError(Outcome.INVALID_ANSWER, _NO_USAGE)
-        return None if self._parts is None else "".join(self._parts)
+        return None if self._parts is None else "".join(part for part in self._parts if isinstance(part, str))
 
     def settle(self) -> None:
         """Fills in what is known only at the end, good or bad: counts, and tokens a chunk without continuous usage."""
@@ -168,8 +165,9 @@ def read_whole(body: bytes | bytearray, observation: Observation, *, path: str) 
             choice = answer["choices"][0]
             observation.finish_reason = choice.get("finish_reason") or ""
             part = choice["message"] if path == CHAT else choice
-            text = part.get("content" if path == CHAT else "text") or ""
-            content = text or _thinks_or_calls(part)
+            said = part.get("content" if path == CHAT else "text")
+            content = said or _thinks_or_calls(part)
+            text = said if isinstance(said, str) else ""
     except (LookupError, TypeError, AttributeError):
         content = None
     if not content:

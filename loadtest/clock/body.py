@@ -14,7 +14,8 @@ from loadtest.clock.failures import AnswerError, broken
 from loadtest.clock.observation import Outcome
 
 READ_BYTES = 65_536
-"""All that has come is read at once: one time for all of it."""
+"""All that has come is read at once: one time for all of it. More than a TLS record (16 KiB), so that nothing which is
+decrypted already stays behind, where the event loop does not see it."""
 
 _READABLE = 1
 _END_OF_MESSAGE_SECONDS = 1.0
@@ -129,20 +130,15 @@ class BodyReader:
         now = self._now
         parse = HTTPResponseParser.feed.__get__(self._raw)
         receive = sock.recv
-        decrypted: Callable[[], int] | None = getattr(sock, "pending", None)
-        """Bytes that TLS has read ahead, of which the event loop does not know."""
 
         def readable() -> None:
             try:
-                while True:
-                    data = receive(READ_BYTES)
-                    sink.at = now()
-                    self.bytes_read += len(data)
-                    parse(data)
-                    if not data:
-                        self._end()
-                    if self._over or decrypted is None or not decrypted():
-                        return
+                data = receive(READ_BYTES)
+                sink.at = now()
+                self.bytes_read += len(data)
+                parse(data)
+                if not data:
+                    self._end()
             except (BlockingIOError, ssl.SSLWantReadError):
                 return
             except Exception as error:  # what is raised in a callback would be lost

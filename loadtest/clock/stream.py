@@ -1,10 +1,13 @@
 """The token clock: sends one request over Locust's FastHttpSession and says when each of its tokens came."""
 
+import gc
+import socket
 import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import gevent
 import gevent.ssl
@@ -58,7 +61,7 @@ def session(
         return made
 
     return FastHttpSession(
-        base_url,
+        base_url.rstrip("/"),
         request_event,
         user=None,
         insecure=insecure,
@@ -69,6 +72,15 @@ def session(
         block_size=READ_BYTES,
         headers={"User-Agent": "vllmstack-loadtest"},
     )
+
+
+def settle() -> None:
+    """Takes all that was imported out of the garbage collector's sight: one look at it stops every stream for long.
+
+    For after the start and before the first request.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 class TokenClient:
@@ -94,6 +106,8 @@ class TokenClient:
         agent.valid_response_codes = frozenset(range(100, 600))  # type: ignore[misc]
         agent.max_redirects = 0
         agent.cookiejar = None  # users share the session: a gateway's cookie must not tie all of them to one replica
+        pool = agent.clientpool.get_client(str(session.base_url))._connection_pool
+        pool._is_socket_alive = _is_open  # type: ignore[method-assign]
 
     def send(
         self,
@@ -230,6 +244,21 @@ class _Exchange:
 
 class _LimitReached(BaseException):
     """No Exception, as GreenletExit is none: what lies between must not take it for an error of the network's."""
+
+
+def _is_open(sock: Any) -> bool:
+    """Whether an idle connection can be used: nothing has come, not even its end.
+
+    In place of the pool's own check, whose ``select`` Locust has replaced by gevent's: that lets all other greenlets
+    run first, between the moment that is taken for the sending and the sending.
+    """
+    try:
+        sock._sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _header(raw: HTTPSocketPoolResponse, name: str) -> str:

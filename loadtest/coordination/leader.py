@@ -16,7 +16,7 @@ from locust.runners import STATE_MISSING, MasterRunner
 
 from loadtest.clock.recorder import Recorded, Recorder
 from loadtest.coordination.assembly import RunState, assemble
-from loadtest.coordination.preparation import PreparedRun, check_server, prepare_run
+from loadtest.coordination.preparation import PreparedRun, check_server, prepare_run, with_limits
 from loadtest.coordination.sender import END, GO, PREPARE
 from loadtest.errors import LoadTestError
 from loadtest.options import RunOptions, from_namespace
@@ -38,7 +38,9 @@ LEAD_SECONDS = 0.3
 class Leader:
     """Lives as long as the process; a run at a time."""
 
-    def __init__(self, environment: Environment, *, local_take: Callable[[], Recorded | None] | None = None) -> None:
+    def __init__(
+        self, environment: Environment, *, local_take: Callable[[], dict[str, Any] | None] | None = None
+    ) -> None:
         self._environment = environment
         self._local_take = local_take
         self.state: RunState | None = None
@@ -54,6 +56,8 @@ class Leader:
             self._engines.stop()  # a run that was prepared and never started
         self._prepared: dict[int, str] = {}
         self._finished: dict[int, Mapping[str, Any]] = {}
+        self._health: dict[int, Mapping[str, Any]] = {}
+        self._edits: list[Flag] = []
         self._expected = 1
         self._ready = False
         self._started = False
@@ -71,8 +75,7 @@ class Leader:
         self.state = self.result = self.problem = None
         try:
             assert self._environment.parsed_options is not None
-            options = from_namespace(self._environment.parsed_options)
-            run = prepare_run(options)
+            run = prepare_run(with_limits(from_namespace(self._environment.parsed_options)))
             check_server(run)
             if run.options.calibrate and self._calibration is None:
                 self._calibration = calibrate()
@@ -146,19 +149,30 @@ class Leader:
 
     # During the run
 
-    def merge(self, recorded: Recorded) -> None:
-        """A sender's report."""
+    def report(self, data: Mapping[str, Any]) -> None:
+        """What a sender recorded since its last report, and how it fares."""
+        if self.state is None:
+            return
+        self.state.recorder.merge(Recorded.model_validate(data["recorded"]))
+        if data["health"]:
+            self._health[data["index"]] = data["health"]
+            self.state.health = merge_readings(list(self._health.values()), chunks=self.state.recorder.chunks)
+
+    def edited(self, change: str) -> None:
+        """Somebody changed the load while the run goes on: it is no longer the load that the result names."""
+        hint = "its numbers are of several loads: start anew to judge one"
+        self._edits.append(Flag(kind="offered", severity="warning", fact=f"edited during the run: {change}", hint=hint))
         if self.state is not None:
-            self.state.recorder.merge(recorded)
+            self.state.flags = [*self.state.flags, self._edits[-1]]
 
     def current(self) -> RunResult | None:
         """The run as it is now, or the last one; None before the first."""
         if self.result is not None or self.state is None:
             return self.result
         if self._local_take is not None:
-            recorded = self._local_take()
-            if recorded is not None:
-                self.merge(recorded)
+            report = self._local_take()
+            if report is not None:
+                self.report(report)
         self.state.elapsed_seconds = max(time.perf_counter() - self._zero, 0.0)
         return assemble(self.state)
 
@@ -169,7 +183,7 @@ class Leader:
         if self.state is None or data["index"] in self._finished:
             return
         self._finished[data["index"]] = data
-        self.merge(Recorded.model_validate(data["recorded"]))
+        self.report(data)
         if len(self._finished) >= self._expected:
             self._all_finished.set()
             if not self._done and not any(one["interrupted"] for one in self._finished.values()):
@@ -198,16 +212,17 @@ class Leader:
         asked_to_end = state.run.options.duration_seconds is not None or state.run.options.requests is not None
         # In the web UI a run without a duration ends by being stopped.
         state.interrupted = asked_to_end and any(one["interrupted"] for one in self._finished.values())
-        readings = [one["health"] for one in self._finished.values() if one["health"]]
-        state.health = merge_readings(readings, chunks=state.recorder.chunks)
-        flags: list[Flag] = []
+        flags = list(self._edits)
         if self._engines:
-            state.engines, flags = self._engines.stop()
+            state.engines, said = self._engines.stop()
             self._engines = None
+            flags += said
         flags += self._lost_senders()
+        notes = dict.fromkeys(note for one in self._finished.values() for note in one["notes"])
+        flags += [Flag(kind="workload", severity="note", fact=note, hint="nothing to do") for note in notes]
         result = assemble(state)
         flags += judge_client(result.client)
-        flags += check_physics(result, expects_prefix_hits=state.run.scenario.expects_prefix_hits)
+        flags += check_physics(result, expects_prefix_hits=state.run.expects_prefix_hits)
         if result.engines:
             flags += reconcile(result)
         self.result = result.model_copy(update={"flags": flags})

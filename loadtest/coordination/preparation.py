@@ -14,6 +14,7 @@ from loadtest.offered.arrivals import parse_steps, schedule
 from loadtest.offered.trace import load_trace
 from loadtest.options import RunOptions
 from loadtest.stack import ServedModel, StackFacts, TokenizerSource, load_stack
+from loadtest.verdict.limits import limits_of
 from loadtest.workload.scenario import Scenario, load_scenario
 from loadtest.workload.tokenizer import load_tokenizer
 from loadtest.workload.workload import Workload
@@ -44,6 +45,13 @@ class PreparedRun:
         if self.options.requests is not None:
             return float("inf")
         return self.options.warmup_seconds + (self.options.duration_seconds or UNLIMITED_SECONDS)
+
+    @property
+    def expects_prefix_hits(self) -> bool:
+        """Whether the prefix cache is meant to help: by the scenario, or by a trace that says what begins alike."""
+        if self.scenario.expects_prefix_hits:
+            return True
+        return self.options.arrivals == "trace" and any(arrival.prefix_blocks for arrival in self.arrivals())
 
     def arrivals(self) -> list[Arrival]:
         """The open loop's schedule, warm-up included."""
@@ -81,7 +89,7 @@ def prepare_run(options: RunOptions, *, salt: str = "") -> PreparedRun:
     model = stack.model(options.model)
     scenario = load_scenario(options.scenario, folder=SCENARIOS).with_parameters(options.parameters)
     source = TokenizerSource(directory=str(Path(options.tokenizer).resolve())) if options.tokenizer else model.tokenizer
-    tokenizer = load_tokenizer(source, relative_to=Path(options.stack).parent)
+    tokenizer = load_tokenizer(source, relative_to=Path(options.stack).parent, options=model.options)
     options = with_defaults(options, scenario)
     workload = Workload(scenario, model=model, tokenizer=tokenizer, seed=options.seed, salt=salt)
     return PreparedRun(
@@ -106,6 +114,20 @@ def with_defaults(options: RunOptions, scenario: Scenario) -> RunOptions:
         if scenario.requests is None:
             changes["duration_seconds"] = own.duration_seconds
     return options.model_copy(update=changes)
+
+
+def with_limits(options: RunOptions) -> RunOptions:
+    """With the latency limits of the deployment's first target of the scenario, where none were given.
+
+    Raises:
+        LoadTestError: what is measured is not known.
+    """
+    if options.limits or not options.stack:
+        return options
+    for target in load_stack(Path(options.stack)).model(options.model).targets:
+        if target.scenario == options.scenario and limits_of(target):
+            return options.model_copy(update={"limits": limits_of(target)})
+    return options
 
 
 def read_key(file: str | None) -> str | None:

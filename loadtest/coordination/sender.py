@@ -10,7 +10,7 @@ import gevent.event
 import gevent.pool
 from locust.env import Environment
 
-from loadtest.clock.recorder import Recorded, Recorder
+from loadtest.clock.recorder import Recorder
 from loadtest.clock.stream import Timeouts, TokenClient, session
 from loadtest.coordination.preparation import PreparedRun, prepare_run
 from loadtest.errors import LoadTestError
@@ -63,6 +63,7 @@ class Sender:
         self._next_session = 0
         self._sessions_left = math.inf
         self._open_sessions = 0
+        self._written: set[int] = set()
         self._share = (0, 1)
         self._dispatcher: Dispatcher | None = None
         self._conductor: gevent.Greenlet[..., None] | None = None
@@ -126,10 +127,21 @@ class Sender:
                 arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
             )
             run.workload.check(arrival for _, arrival in arrivals)
-            _prepare(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS)
+            self._write(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS)
         else:
             wanted = run.options.requests or PREPARED_SESSIONS
-            _prepare(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS)
+            self._write(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS)
+
+    def _write(self, run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float) -> None:
+        """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
+        until = time.perf_counter() + seconds
+        for begin in range(0, len(sessions), 20):
+            some = sessions[begin : begin + 20]
+            run.workload.prepare(some)
+            self._written.update(one if isinstance(one, int) else one[0] for one in some)
+            gevent.sleep(0)
+            if time.perf_counter() > until:
+                return
 
     def go(self, data: Mapping[str, Any]) -> None:
         """Time zero is near."""
@@ -177,12 +189,14 @@ class Sender:
             return
         self._finished = True
         health = self._monitor.stop() if self._monitor else {}
+        notes = self._run.workload.notes if self._run else ()
         data = {
             "index": self._share[0],
             "interrupted": interrupted,
             "ended_at": self.now(),
             "recorded": self.recorder.take().model_dump(mode="json"),
             "health": health,
+            "notes": list(notes),
         }
         self._send(FINISHED, data)
         if interrupted:
@@ -224,7 +238,16 @@ class Sender:
         index, self._next_session = self._next_session, self._next_session + self._share[1]
         self._sessions_left -= 1
         self._open_sessions += 1
-        return self._run.workload.session(index)
+        return self._session(index)
+
+    def _session(self, index: int, arrival: Arrival | None = None) -> Session:
+        """One that was not written before the start is written in a thread: the tokenizer lets the event loop run."""
+        assert self._run is not None
+        workload = self._run.workload
+        if index not in self._written:
+            gevent.get_hub().threadpool.apply(workload.prepare, ([(index, arrival) if arrival else index],))
+        self._written.discard(index)
+        return workload.session(index, arrival)
 
     def perform(self, session: Session, due: float | None = None) -> None:
         """Goes through an opened session; ``due``: when its first request was scheduled and already counted as due."""
@@ -263,23 +286,22 @@ class Sender:
     def _perform_arrival(self, index: int, arrival: Arrival) -> None:
         assert self._run is not None
         self._open_sessions += 1
-        self.perform(self._run.workload.session(index, arrival), due=arrival.at)
+        self.perform(self._session(index, arrival), due=arrival.at)
 
-    def take(self) -> Recorded | None:
-        """What was recorded since the last call; None while nothing runs."""
-        return None if self._finished else self.recorder.take()
+    def take(self) -> dict[str, Any] | None:
+        """What was recorded since the last call, and how the process fares; None while nothing runs."""
+        if self._finished:
+            return None
+        return {
+            "index": self._share[0],
+            "recorded": self.recorder.take().model_dump(mode="json"),
+            "health": self._health(),
+        }
+
+    def _health(self) -> dict[str, Any]:
+        return self._monitor.reading() if self._monitor else {}
 
     def _send(self, kind: str, data: dict[str, Any]) -> None:
         runner = self._environment.runner
         if runner is not None:
             runner.send_message(kind, data)
-
-
-def _prepare(run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float) -> None:
-    """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
-    until = time.perf_counter() + seconds
-    for begin in range(0, len(sessions), 20):
-        run.workload.prepare(sessions[begin : begin + 20])
-        gevent.sleep(0)
-        if time.perf_counter() > until:
-            return

@@ -1,6 +1,7 @@
 """Variants side by side as a document: verdict, differences with intervals, distributions, environments."""
 
 from collections.abc import Sequence
+from itertools import cycle
 
 from loadtest.clock.histogram import Histogram
 from loadtest.report import wording
@@ -35,6 +36,8 @@ _TONES: dict[Verdict, Tone] = {
     Verdict.SAME: "quiet",
     Verdict.UNCLEAR: "quiet",
 }
+LONGEST_LABEL = 13
+"""Characters of a variant's name that fit beside a curve; longer ones are called A, B, C there."""
 MOST_DISTRIBUTIONS = 3
 """Loads of which distributions are drawn: the lowest, the middle and the highest of more."""
 
@@ -53,8 +56,9 @@ def comparison_report(comparisons: Sequence[Comparison]) -> Document:
     curves = _curves(comparisons)
     if curves:
         sections.append(Section("Throughput against latency", [Paragraph(HOW_TO_READ), Figures(curves)]))
-    for one in comparisons:
-        sections += _differences(one, alone=len(comparisons) == 1)
+    first_label, *others = labels(comparisons)
+    for one, label in zip(comparisons, others, strict=True):
+        sections += _differences(one, (first_label, label), alone=len(comparisons) == 1)
     sections.append(Section("Latency distributions", _distributions(comparisons)))
     sections.append(Section("Environment and configuration", _environments(comparisons)))
     sections.append(meanings())
@@ -66,10 +70,21 @@ def comparison_report(comparisons: Sequence[Comparison]) -> Document:
         tone="bad" if regressions else "good",
         facts=[
             f"{first.first.scenario}, {first.name}" + (f" to {last.short_name}" if last is not first else ""),
-            *(f"{variant.name}: {wording.plural(len(variant.runs), 'run')}" for variant in _variants(comparisons)),
+            *(
+                (f"{label}: " if label != variant.name else "")
+                + f"{variant.name}, {wording.plural(len(variant.runs), 'run')}"
+                for variant, label in zip(_variants(comparisons), labels(comparisons), strict=True)
+            ),
         ],
         sections=sections,
     )
+
+
+def labels(comparisons: Sequence[Comparison]) -> list[str]:
+    """What each variant is called in charts, the baseline first."""
+    names = [variant.name for variant in _variants(comparisons)]
+    short = all(len(name) <= LONGEST_LABEL for name in names)
+    return names if short else list("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(names)])
 
 
 def verdict(comparisons: Sequence[Comparison]) -> list[Block]:
@@ -125,7 +140,7 @@ def _sentence(change: Change) -> str:
     return f"{change.measure.title} {change.text} ({change.interval_text}): {before} → {after}"
 
 
-def _differences(one: Comparison, *, alone: bool) -> list[Section]:
+def _differences(one: Comparison, names: tuple[str, str], *, alone: bool) -> list[Section]:
     sections = []
     for number, load in enumerate(one.loads):
         name = load.before.name if load.before.name == load.after.name else f"{load.before.name} → {load.after.name}"
@@ -134,9 +149,9 @@ def _differences(one: Comparison, *, alone: bool) -> list[Section]:
             load.changes,
             threshold=one.threshold,
             name=f"differences-{_file_name(one.candidate.name)}-{number + 1}",
-            title=f"{one.candidate.name} against {one.baseline.name}",
+            title=f"{names[1]} against {names[0]}",
         )
-        sections.append(Section(title, [Columns([changes_table(one, load), Figures([drawn(chart)])])]))
+        sections.append(Section(title, [Columns([changes_table(load, names), Figures([drawn(chart)])])]))
     return sections
 
 
@@ -144,15 +159,15 @@ def _file_name(text: str) -> str:
     return "".join(character if character.isalnum() or character in ".-" else "-" for character in text)
 
 
-def changes_table(one: Comparison, load: LoadComparison) -> Table:
-    """A row a measure: both values with their intervals, the difference with its own, the verdict."""
+def changes_table(load: LoadComparison, names: tuple[str, str]) -> Table:
+    """A row a measure: the difference with its interval, the verdict, and both values with theirs."""
     rows: list[list[Cell | str]] = []
     for change in load.changes:
         found = [measured(point, change.measure, narrow=True) for point in (load.before, load.after)]
         word = "regression" if change.regression else str(change.verdict)
         tone: Tone = "bad" if change.regression else _TONES[change.verdict]
         rows.append([change.measure.title, Cell(change.text, note=change.interval_text), Cell(word, tone), *found])
-    heads = ("", "#difference", "", f"#{one.baseline.name}", f"#{one.candidate.name}")
+    heads = ("", "#difference", "", *(f"#{name}" for name in names))
     return table(heads, rows, "Small: 95 % intervals.")
 
 
@@ -163,10 +178,10 @@ def _variants(comparisons: Sequence[Comparison]) -> list[Variant]:
 def _curves(comparisons: Sequence[Comparison]) -> list[Drawing]:
     """Each variant's curve over the common loads."""
     lines: list[tuple[str, Sweep]] = []
-    for index, variant in enumerate(_variants(comparisons)):
+    for index, label in enumerate(labels(comparisons)):
         one = comparisons[max(index - 1, 0)]
         points = [load.before if index == 0 else load.after for load in one.loads]
-        lines.append((variant.name, Sweep(tuple(points))))
+        lines.append((label, Sweep(tuple(points))))
     if not all(sweep.has_curve for _, sweep in lines):
         return []
     return [drawn(throughput_against_latency(lines, latency)) for latency in (TTFT, TPOT)]
@@ -178,20 +193,24 @@ def _distributions(comparisons: Sequence[Comparison]) -> list[Block]:
     if len(loads) > MOST_DISTRIBUTIONS:
         loads = (loads[0], loads[len(loads) // 2], loads[-1])
     for number, load in enumerate(loads):
-        points = [load.before]
-        for one in comparisons:
-            points += [other.after for other in one.loads if other.before.runs == load.before.runs]
-        names = [variant.name for variant in _variants(comparisons)]
+        first_name, *others = labels(comparisons)
+        named = [(first_name, load.before)]
+        for one, name in zip(comparisons, others, strict=True):
+            named += [(name, other.after) for other in one.loads if _place(other) == _place(load)]
         charts = []
         for latency in LATENCIES:
             curves = [
                 Curve(name=name, histogram=Histogram.of(latency.data(point.first, point.total)), colour=colour)
-                for name, point, colour in zip(names, points, VARIANTS, strict=False)
+                for (name, point), colour in zip(named, cycle(VARIANTS), strict=False)
             ]
             if any(curve.histogram.count for curve in curves):
                 charts.append(distribution(latency, curves, name=f"latency-{latency.name}-{number + 1}"))
         blocks += [Paragraph(f"At {load.before.name}."), Figures([drawn(chart) for chart in charts])]
     return blocks
+
+
+def _place(load: LoadComparison) -> tuple[str, str]:
+    return load.before.first.scenario, load.before.name
 
 
 def _environments(comparisons: Sequence[Comparison]) -> list[Block]:

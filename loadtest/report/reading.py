@@ -3,13 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel
 
 from loadtest.errors import LoadTestError
 from loadtest.report.repeating import changed_parameters
 from loadtest.results import RUN_FILE, RunResult, load
+from loadtest.verdict.capacity import Capacity
+from loadtest.verdict.capacity_outputs import CAPACITY_FILE
 from loadtest.verdict.outputs import JSON_FILE, CheckDocument
 from loadtest.verdict.targets import TargetVerdict
 from vllmstack.errors import Problem
+
+Document = TypeVar("Document", bound=BaseModel)
 
 DEPTH = 3
 """Folders below a given one: a check has RESULT/TARGET/REPEAT/run.json."""
@@ -23,12 +30,14 @@ class Found:
 
     runs: tuple[RunResult, ...]
     verdicts: tuple[TargetVerdict, ...]
+    capacities: tuple[str, ...]
+    """Sentences of capacity.json: the highest load that met the targets, and which one binds."""
     parameters: dict[str, dict[str, str]]
     """By run's id, the scenario's parameters that are not as in its file."""
 
 
 def read_runs(folders: Sequence[Path]) -> Found:
-    """Every run in these folders and below them, with the verdicts of check.json.
+    """Every run in these folders and below them, with the verdicts of check.json and capacity.json.
 
     Ids are made unique: repeats are called 1, 2, 3 in every check.
 
@@ -37,12 +46,14 @@ def read_runs(folders: Sequence[Path]) -> Found:
     """
     runs: list[RunResult] = []
     verdicts: list[TargetVerdict] = []
+    capacities: list[str] = []
     problems: list[Problem] = []
     for folder in folders:
         try:
             files = run_files(folder)
             found = [load(file) for file in files]
             verdicts += [one for one in _verdicts(folder, found) if one not in verdicts]
+            capacities += _capacity(folder)
             runs += [_called(run, file, folder) for run, file in zip(found, files, strict=True)]
         except LoadTestError as error:
             problems += error.problems
@@ -53,6 +64,7 @@ def read_runs(folders: Sequence[Path]) -> Found:
     return Found(
         runs=tuple(runs),
         verdicts=tuple(verdicts),
+        capacities=tuple(capacities),
         parameters={run.id: changed_parameters(run) for run in runs},
     )
 
@@ -105,11 +117,20 @@ def _verdicts(folder: Path, runs: Sequence[RunResult]) -> list[TargetVerdict]:
         file = place / JSON_FILE
         if not file.is_file():
             continue
-        try:
-            found = CheckDocument.model_validate_json(file.read_text(encoding="utf-8")).targets
-        except (OSError, ValueError) as error:
-            hint = "run `vllmstack check` again, or delete the file"
-            raise LoadTestError(Problem(file=str(file), fact="is no check of this version", hint=hint)) from error
+        found = _read(file, CheckDocument, "check").targets
         loads = {(run.scenario, str(run.load)) for run in runs}
         return [one for one in found if place == start or (one.scenario, str(one.load)) in loads]
     return []
+
+
+def _capacity(folder: Path) -> list[str]:
+    file = folder / CAPACITY_FILE
+    return [_read(file, Capacity, "capacity").summary] if file.is_file() else []
+
+
+def _read(file: Path, kind: type[Document], name: str) -> Document:
+    try:
+        return kind.model_validate_json(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        hint = f"run `vllmstack {name}` again, or delete the file"
+        raise LoadTestError(Problem(file=str(file), fact=f"is no {name} of this version", hint=hint)) from error

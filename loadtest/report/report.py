@@ -34,6 +34,7 @@ def report(
     runs: Sequence[RunResult],
     *,
     verdicts: Sequence[TargetVerdict] = (),
+    capacities: Sequence[str] = (),
     parameters: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Document:
     """Everything there is to say of these runs.
@@ -41,6 +42,7 @@ def report(
     Args:
         runs: At least one.
         verdicts: Of check.json, if there was one.
+        capacities: Of capacity.json, likewise: a sentence each.
         parameters: By run's id, the scenario's parameters that are not as in its file.
 
     Raises:
@@ -54,6 +56,8 @@ def report(
         sections += _named(_sections(sweep), sweep, several=len(found) > 1)
     if verdicts:
         sections.insert(1, Section("Targets", targets(verdicts)))
+    if capacities:
+        sections.insert(0, Section("Capacity", [Paragraph(sentence) for sentence in capacities]))
     sections += [*_background(found, parameters or {}), meanings()]
     invalid = sum(not run.valid for run in runs)
     badge, tone = _badge(invalid, len(runs), interrupted=any(run.interrupted for run in runs))

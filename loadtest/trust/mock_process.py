@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from loadtest.errors import LoadTestError
 from vllmstack.errors import Problem
 
 _CLONE = Path(__file__).resolve().parents[2]
+_START_SECONDS = 30.0
 _END_SECONDS = 5.0
 
 
@@ -60,21 +62,25 @@ def mock_server(*arguments: str, lifetime_seconds: float = 60.0, core: int | Non
         core: The CPU core to bind it to.
 
     Raises:
-        LoadTestError: it did not start.
+        LoadTestError: it did not start within half a minute.
     """
     command = python_command(
         "loadtest.trust.mock_server", "--lifetime-seconds", str(lifetime_seconds), *arguments, core=core
     )
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=python_environment())
+    assert process.stdout is not None  # noqa: S101  # PIPE
+    too_long = threading.Timer(_START_SECONDS, process.kill)
+    too_long.start()
     try:
-        assert process.stdout is not None  # noqa: S101  # PIPE
         line = process.stdout.readline()
+        too_long.cancel()
         if not line:
             raise LoadTestError(
                 Problem(fact=f"the mock server ended with status {process.wait()}", hint="its own words are above")
             )
         yield MockProcess(url=f"http://127.0.0.1:{json.loads(line)['port']}", pid=process.pid)
     finally:
+        too_long.cancel()
         end(process)
 
 

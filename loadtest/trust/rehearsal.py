@@ -4,7 +4,6 @@
 process for gevent, so that whoever wants a rehearsal's result runs it as a child.
 """
 
-import gc
 import itertools
 import json
 import random
@@ -19,7 +18,7 @@ from locust.event import EventHook
 
 from loadtest.clock.histogram import Histogram
 from loadtest.clock.observation import Observation
-from loadtest.clock.stream import TokenClient, session
+from loadtest.clock.stream import TokenClient, session, settle
 from loadtest.trust.health import ClientMonitor, ClientReading
 from loadtest.trust.mock_metrics import percentiles
 from loadtest.trust.mock_process import MockProcess
@@ -119,12 +118,6 @@ class Rehearsal:
             "microseconds_a_chunk": reading.cpu_seconds / chunks * 1e6 if chunks else None,
             "loop_lag_p99_seconds": Histogram.of(reading.lag).quantile(0.99) or 0.0,
         }
-
-
-def settle() -> None:
-    """Takes all that was imported out of the garbage collector's sight: one look at it stops every stream for long."""
-    gc.collect()
-    gc.freeze()
 
 
 def _options() -> Namespace:

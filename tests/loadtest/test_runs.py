@@ -1,5 +1,6 @@
 """What a run says about a server whose times are known."""
 
+import contextlib
 import csv
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 from loadtest.clock.histogram import Histogram, HistogramData
 from loadtest.errors import LoadTestError
+from loadtest.options import RunOptions
 from loadtest.results import ROWS_FILE, RunResult, load
 from loadtest.run import LOCUSTFILE
 from tests.loadtest.conftest import ROOT, Mock, run_options
@@ -31,6 +33,26 @@ def quantile(data: HistogramData, share: float) -> float:
 def rows(result_folder: Path) -> list[dict[str, str]]:
     with (result_folder / ROWS_FILE).open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def locust(options: RunOptions) -> list[str]:
+    return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()]
+
+
+@contextlib.contextmanager
+def started(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Locust, once its users are there."""
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert process.stderr
+    try:
+        for line in process.stderr:
+            if "All users spawned" in line:
+                break
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate()
 
 
 def test_the_closed_loop_keeps_its_users_busy_and_counts_exactly(
@@ -127,7 +149,9 @@ def test_a_conversation_sends_its_history_and_thinks_in_between(
 ) -> None:
     mock = start_mock("--ttft-seconds", "0.02", "--itl-seconds", "0.001")
 
-    result = run(mock.url, scenario="conversation", concurrency=3, requests=4, timeout_seconds=60.0)
+    result = run(
+        mock.url, scenario="conversation", parameters={"conversation.think_seconds": "0.2"}, concurrency=3, requests=4
+    )
 
     sessions: dict[str, list[dict[str, str]]] = {}
     for row in rows(tmp_path / "run"):
@@ -141,42 +165,33 @@ def test_a_conversation_sends_its_history_and_thinks_in_between(
 
 
 def test_clients_that_leave_are_told_apart_from_failures(start_mock: StartMock, run: Run) -> None:
-    mock = start_mock("--ttft-seconds", "0.3", "--itl-seconds", "0.05")
+    mock = start_mock("--ttft-seconds", "0.3", "--itl-seconds", "0.02")
 
-    result = run(mock.url, scenario="abandonment", concurrency=10, duration_seconds=6)
+    result = run(mock.url, scenario="abandonment", concurrency=10, duration_seconds=5)
 
     assert result.total.counts.abandoned > 0
     assert result.total.counts.failed == 0, result.total.counts.errors
 
 
-@pytest.fixture
-def busy_core() -> Iterator[int]:
-    """A core that another process keeps busy."""
-    core = max(os.sched_getaffinity(0))
-    program = f"import os\nos.sched_setaffinity(0, [{core}])\nwhile True: pass"
-    competitors = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
-    yield core
-    for competitor in competitors:
-        competitor.kill()
-        competitor.wait()
-
-
-def test_a_client_with_too_little_cpu_says_that_its_numbers_are_invalid(
-    start_mock: StartMock, tmp_path: Path, busy_core: int
-) -> None:
+def test_a_client_with_too_little_cpu_says_that_its_numbers_are_invalid(start_mock: StartMock, tmp_path: Path) -> None:
     mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.01")
     options = run_options(
         tmp_path, mock.url, scenario="random-512-256", parameters=FIXED, concurrency=64, duration_seconds=5
     )
+    core = max(os.sched_getaffinity(0))
+    command = ["taskset", "--cpu-list", str(core), "nice", "-n", "10", *locust(options)]
 
-    starved = subprocess.run(
-        ["taskset", "--cpu-list", str(busy_core),
-         sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()],
-        cwd=ROOT, capture_output=True, check=False, timeout=120,
-    )  # fmt: skip
+    with started(command) as client, contextlib.ExitStack() as ending:
+        for _ in range(3):
+            competitor = subprocess.Popen(
+                ["taskset", "--cpu-list", str(core), sys.executable, "-c", "while True: pass"]
+            )
+            ending.callback(competitor.wait)
+            ending.callback(competitor.kill)
+        client.communicate(timeout=90)
 
     result = load(tmp_path / "run")
-    assert starved.returncode == 2
+    assert client.returncode == 2
     assert not result.valid
     assert any(flag.kind == "client" and flag.severity == "invalid" for flag in result.flags), result.flags
 
@@ -186,16 +201,11 @@ def test_an_interrupted_run_keeps_what_it_measured(start_mock: StartMock, tmp_pa
     options = run_options(
         tmp_path, mock.url, scenario="random-512-256", parameters=FIXED, concurrency=2, duration_seconds=60
     )
-    command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr
-    for line in process.stderr:
-        if "All users spawned" in line:
-            break
-    time.sleep(2)  # what is measured in it must be there afterwards
 
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    with started(locust(options)) as client:
+        time.sleep(2)  # what is measured in it must be there afterwards
+        client.send_signal(signal.SIGINT)
+        client.communicate(timeout=30)
 
     result = load(tmp_path / "run")
     assert result.interrupted

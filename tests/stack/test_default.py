@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import docker
 import pytest
@@ -87,6 +88,50 @@ def test_logs_show_one_model_alone(started: Started) -> None:
 
     assert "engine-smoke-1" in done.stdout
     assert "gateway" not in done.stdout
+
+
+def test_the_default_deployment_meets_its_targets(started: Started, figures: list[str]) -> None:
+    check = measured_check(started)
+
+    assert check["exit_code"] == 0, check
+    assert {target["verdict"] for target in check["targets"]} == {"met"}
+    for row in check["targets"][0]["rows"]:
+        figures.append(
+            f"`vllmstack check`: {row['limit']} {row['measured']['estimate']:.3g} {row['unit']}, {row['verdict']}"
+        )
+
+
+def test_targets_are_missed_when_the_engines_are_slowed(started: Started) -> None:
+    engines = [started.stack.container(f"engine-smoke-{number}") for number in (1, 2)]
+    for engine in engines:
+        engine.update(cpu_period=100_000, cpu_quota=4_000)
+    try:
+        check = measured_check(started)
+    finally:
+        for engine in engines:
+            engine.update(cpu_period=100_000, cpu_quota=-1)
+
+    (target,) = check["targets"]
+    assert check["exit_code"] == 1, check
+    assert {row["limit"]: row["verdict"] for row in target["rows"]} == {
+        "output tokens": "missed",
+        "ttft p95": "missed",
+        "error ratio": "met",
+    }
+
+
+def measured_check(started: Started) -> dict[str, Any]:
+    """check.json of a short `vllmstack check`; once more if the machine was too busy for a clock."""
+    folder = started.stack.clone.folder / "results" / "check"
+    for _ in range(2):
+        done = started.stack.clone.vllmstack(
+            "check", "--repeats", "1", "--duration", "15", "--result", str(folder), seconds=600, check=False
+        )
+        check: dict[str, Any] = json.loads((folder / "check.json").read_text())
+        assert done.returncode == check["exit_code"], done.stderr
+        if done.returncode != 2:
+            break
+    return check
 
 
 def test_an_engine_that_cannot_start_is_one_clear_message_and_nothing_of_it_stays(started: Started) -> None:

@@ -59,7 +59,7 @@ def make(folders: tuple[Path, ...], output: Path | None) -> None:
 
     folders = folders or (newest(_results()),)
     found = read_runs(folders)
-    document = report(found.runs, verdicts=found.verdicts, parameters=found.parameters)
+    document = report(found.runs, verdicts=found.verdicts, capacities=found.capacities, parameters=found.parameters)
     page = write_report(document, output or _beside(folders))
     out.print(f"{escape(document.title)}: [bold]{escape(document.badge)}[/bold]")
     out.print(str(page), soft_wrap=True, markup=False)
@@ -149,12 +149,13 @@ def _variants(folders: Sequence[Path]) -> "list[Variant]":
 
 
 def _names(folders: Sequence[Path]) -> list[str]:
-    parts = [folder.resolve().parts for folder in folders]
+    places = [folder.parent if folder.is_file() else folder for folder in folders]
+    parts = [place.resolve().parts for place in places]
     for length in range(1, max(map(len, parts)) + 1):
         names = ["/".join(one[-length:]) for one in parts]
         if len(set(names)) == len(names):
             return names
-    return [f"{number}: {folder.name}" for number, folder in enumerate(folders, 1)]
+    return [f"{number}: {place.name}" for number, place in enumerate(places, 1)]
 
 
 def _table(one: "Comparison", load: "LoadComparison") -> Table:

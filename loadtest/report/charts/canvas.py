@@ -69,6 +69,7 @@ _STYLE: Any = {
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
     "svg.fonttype": "none",  # text stays text: it can be selected, searched and read aloud
+    "text.parse_math": False,  # names come from folders and models: a $ in them is a $
     "path.simplify": True,
 }
 
@@ -99,10 +100,6 @@ class Sheet:
     width: int
     """CSS pixels."""
 
-    @property
-    def narrow(self) -> bool:
-        return self.width < WIDE[0]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
@@ -123,20 +120,21 @@ class Drawing:
 
 def drawn(chart: Chart) -> Drawing:
     """Draws one chart; nothing outside it changes."""
-    wide = _svg(chart, _size(chart, WIDE))
+    wide = svg(chart, size_of(chart, WIDE))
     return Drawing(
         name=chart.name,
         title=chart.title,
         subtitle=chart.subtitle,
         caption=chart.caption,
         wide=_inline(wide),
-        narrow=_inline(_svg(chart, _size(chart, NARROW))),
+        narrow=_inline(svg(chart, size_of(chart, NARROW))),
         file=wide,
-        png=lambda: _png(chart),
+        png=lambda: png(chart),
     )
 
 
-def _size(chart: Chart, usual: tuple[int, int]) -> tuple[int, int]:
+def size_of(chart: Chart, usual: tuple[int, int]) -> tuple[int, int]:
+    """Width and height: the usual ones, or as high as the chart's lines of text need."""
     return (usual[0], _HEAD + _FOOT + _ROW * chart.rows) if chart.rows else usual
 
 
@@ -164,7 +162,8 @@ def _style(chart: Chart, size: tuple[int, int]) -> Iterator[None]:
         yield
 
 
-def _svg(chart: Chart, size: tuple[int, int]) -> str:
+def svg(chart: Chart, size: tuple[int, int]) -> str:
+    """A whole SVG file of this size."""
     with _style(chart, size):
         figure = _figure(chart, size)
         buffer = io.StringIO()
@@ -174,8 +173,9 @@ def _svg(chart: Chart, size: tuple[int, int]) -> str:
     return buffer.getvalue()
 
 
-def _png(chart: Chart) -> bytes:
-    size = _size(chart, WIDE)
+def png(chart: Chart) -> bytes:
+    """The wide drawing, twice as fine as a page's pixels."""
+    size = size_of(chart, WIDE)
     with _style(chart, size):
         figure = _figure(chart, size)
         buffer = io.BytesIO()

@@ -76,7 +76,7 @@ def throughput_against_latency(variants: Sequence[tuple[str, Sweep]], latency: L
         traces: list[list[_Dot]] = []
         for index, (name, sweep) in enumerate(variants):
             for percentile, one in zip(percentiles, shown, strict=True):
-                colour = VARIANTS[index] if name else VERMILLION if percentile == "p95" else BLUE
+                colour = VARIANTS[index % len(VARIANTS)] if name else VERMILLION if percentile == "p95" else BLUE
                 dots = _dots(sweep, lambda point: _known(point, OUTPUT_TOKENS), one, factor)
                 last = _trace(sheet, dots, colour, sweep.knee)
                 labels += [(last, name or percentile, colour)] if last is not None else []

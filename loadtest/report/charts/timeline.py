@@ -27,6 +27,8 @@ from loadtest.report.charts.canvas import (
 from loadtest.results import LoadKind, RunResult, Second
 
 MOST_BINS = 120
+_SHADE_NAME = 56
+"""Pixels that the word warm-up takes."""
 _WIDTHS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600)
 
 
@@ -128,7 +130,7 @@ def _ready(sheet: Sheet, run: RunResult) -> Sheet:
     for low, high, name in ((start, window[0], "warm-up"), (window[1], end, "drain")):
         if high > low:
             axes.axvspan(low, high, color=SHADE, linewidth=0, zorder=0)
-            if (high - low) / (end - start) > 0.12:
+            if (high - low) / (end - start) * axes.get_window_extent().width > _SHADE_NAME:
                 axes.annotate(
                     name, ((low + high) / 2, 1), xycoords=("data", "axes fraction"), xytext=(0, -4),
                     textcoords="offset points", ha="center", va="top", color=FAINT, fontsize=10.5,

@@ -183,9 +183,8 @@ def test_every_mistake_is_told_before_a_container_is_started(vllmstack: Run, con
     done = vllmstack("load", "--rate", "fast", "--duration", "-1")
 
     assert done.status == 2
-    assert done.err.startswith("vllmstack: --rate: 'fast' cannot be used: ")
-    assert "\n--duration: '-1' cannot be used: " in done.err
-    assert "Traceback" not in done.err
+    assert done.err.startswith("vllmstack: --rate: 'fast' is not a number\n  hint: ")
+    assert "\n--duration: -1 is too small\n  hint: " in done.err
     assert container.asked == []
 
 

@@ -22,8 +22,8 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(chart: Chart, size: tuple[int, int] = (0, 0)) -> str:
         return "<svg></svg>"
 
-    monkeypatch.setattr(canvas, "_svg", draw)
-    monkeypatch.setattr(canvas, "_png", lambda _: b"\x89PNG")
+    monkeypatch.setattr(canvas, "svg", draw)
+    monkeypatch.setattr(canvas, "png", lambda _: b"\x89PNG")
 
 
 @pytest.fixture
@@ -115,6 +115,10 @@ def test_different_loads_exit_with_two_and_say_what_differs(results: Path, vllms
 
 def test_folders_of_one_name_are_told_apart(results: Path, vllmstack: Run) -> None:
     assert "slow/0 against fast/0" in vllmstack("report", "compare", "results/fast/0", "results/slow/0").out
+
+
+def test_the_same_folder_twice_and_a_file_are_told_apart_too(results: Path, vllmstack: Run) -> None:
+    assert "2: 0 against 1: 0" in vllmstack("report", "compare", "results/fast/0/run.json", "results/fast/0").out
 
 
 @pytest.mark.parametrize("arguments", [("nowhere",), ("compare", "nowhere", "results/fast")])

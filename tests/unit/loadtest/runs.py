@@ -158,6 +158,7 @@ def _timeline(samples: list[Sample], duration: float) -> list[Second]:
     last = max([sample.ended for sample in samples] + [WARMUP_SECONDS + duration - 1])
     seconds = [Second(at=at) for at in range(int(last) + 1)]
     ttfts, tpots = [Histogram() for _ in seconds], [Histogram() for _ in seconds]
+    tokens = [0] * len(seconds)
     for sample in samples:
         seconds[int(sample.due)].due += 1
         seconds[int(sample.sent)].sent += 1
@@ -170,11 +171,11 @@ def _timeline(samples: list[Sample], duration: float) -> list[Second]:
             ttfts[int(sample.first_token)].record(sample.first_token - sample.sent)
             tpots[end.at].record(sample.tpot)
             for token in range(COMPLETION_TOKENS):
-                seconds[int(sample.first_token + token * sample.tpot)].tokens += 1
+                tokens[int(sample.first_token + token * sample.tpot)] += 1
         for at in range(int(sample.sent), end.at):
             seconds[at].in_flight += 1
-    for second, first, decode in zip(seconds, ttfts, tpots, strict=True):
-        second.ttft, second.tpot = first.data(), decode.data()
+    for second, first, decode, arrived in zip(seconds, ttfts, tpots, tokens, strict=True):
+        second.ttft, second.tpot, second.tokens = first.data(), decode.data(), arrived
     return seconds
 
 

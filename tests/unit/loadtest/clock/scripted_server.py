@@ -43,6 +43,8 @@ class ScriptedServer:
 
     url: str
     connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    """Head and body of each."""
     closed_by_client: threading.Event = field(default_factory=threading.Event)
 
 
@@ -64,7 +66,8 @@ def scripted_server(
             plain.close()
             return
         with connection:
-            while _read_request(connection):
+            while request := _read_request(connection):
+                server.requests.append(request)
                 if not _play(connection, left.pop(0) if len(left) > 1 else left[0], server) or not keep:
                     return
 
@@ -85,19 +88,21 @@ def scripted_server(
         listener.close()
 
 
-def _read_request(connection: socket.socket) -> bool:
+def _read_request(connection: socket.socket) -> bytes:
     received = b""
     while b"\r\n\r\n" not in received:
         data = connection.recv(65536)
         if not data:
-            return False
+            return b""
         received += data
     head, _, body = received.partition(b"\r\n\r\n")
     lengths = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
     missing = int(lengths[0].partition(b":")[2]) - len(body)
     while missing > 0:
-        missing -= len(connection.recv(missing))
-    return True
+        data = connection.recv(missing)
+        received += data
+        missing -= len(data)
+    return received
 
 
 def _play(connection: socket.socket, script: Script, server: ScriptedServer) -> bool:

@@ -170,7 +170,19 @@ def test_text_is_kept_without_reasoning() -> None:
     assert stream.answer.judge() == "ab"
 
 
-@pytest.mark.parametrize("event", ["", " ", '{"type":"ping"}', '{"choices":[],"model":"m"}'])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "",
+        " ",
+        '{"type":"ping"}',
+        '{"choices":[],"model":"m"}',
+        '{"choices":[{"finish_reason":"stop"}]}',
+        '{"choices":[{"delta":null}]}',
+        '{"choices":[{"delta":{"content":"x"}}],"usage":{"total_tokens":"many"}}',
+        '{"choices":"x","usage":[1]}',
+    ],
+)
 def test_events_that_are_no_chunks_change_nothing(event: str) -> None:
     stream = Stream()
     stream.say(event)

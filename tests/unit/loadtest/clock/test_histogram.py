@@ -3,6 +3,7 @@
 import math
 import random
 
+import numpy as np
 import pytest
 
 from loadtest.clock.histogram import RELATIVE_ERROR, Histogram
@@ -79,3 +80,19 @@ def test_the_share_below_a_limit() -> None:
 
     assert histogram.share_at_most(0.505) == pytest.approx(0.5, abs=0.011)
     assert histogram.share_at_most(2) == 1
+
+
+def test_an_array_counts_as_its_values_do() -> None:
+    generator = random.Random(9)
+    values = [generator.lognormvariate(-4, 1) for _ in range(2_000)]
+    times = [generator.randint(1, 5) for _ in values]
+    together, single = Histogram(), Histogram()
+
+    together.record_array(np.array(values), np.array(times))
+    for value, count in zip(values, times, strict=True):
+        single.record(value, count)
+
+    assert together.buckets == single.buckets
+    assert together.count == single.count
+    assert together.sum == pytest.approx(single.sum)
+    assert (together.minimum, together.maximum) == (single.minimum, single.maximum)

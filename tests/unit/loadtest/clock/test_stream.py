@@ -265,7 +265,6 @@ def _certificate(folder: Path) -> Path:
         ({"status": 400, "message": "4097 tokens are too many"}, 400, "HTTP 400: N tokens are too many"),
         ({"status": 429, "message": "slow down"}, 429, "HTTP 429: slow down"),
         ({"status": 503, "message": "no replica"}, 503, "HTTP 503: no replica"),
-        ({"status": 302, "message": "elsewhere"}, 302, "HTTP 302: elsewhere"),
     ],
 )
 def test_an_http_error_is_refused_in_the_server_s_words(
@@ -275,6 +274,13 @@ def test_an_http_error_is_refused_in_the_server_s_words(
     assert failure(seen) == ("refused", error)
     assert seen["status"] == status
     assert failure(send(mock.url, streamed=False, mock=mock_says)) == ("refused", error)
+
+
+def test_a_redirect_is_not_followed(send: Send) -> None:
+    redirect = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"
+    with scripted_server([redirect]) as server:
+        assert failure(send(server.url)) == ("refused", "HTTP 307: Temporary Redirect")
+        assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("key", ["wrong", None])
@@ -419,6 +425,27 @@ def test_a_killed_user_leaves_no_connection_behind(send: Send) -> None:
 # Connections
 
 ANSWER: Script = [HEAD, 0.01, token(1), 0.01, token(2) + DONE, 0.01, END]
+
+
+def test_a_request_says_what_it_must_and_keeps_no_cookie(send: Send) -> None:
+    cookie = HEAD.replace(b"\r\n\r\n", b"\r\nSet-Cookie: replica=1; Path=/\r\n\r\n")
+    with scripted_server([cookie, token(1) + DONE + END], ANSWER) as server:
+        for _ in range(2):
+            send(server.url + "/", request={"headers": {"X-Tenant": "blue"}}, api_key="secret")
+    for request in server.requests:
+        head, _, body = request.partition(b"\r\n\r\n")
+        first, *headers = head.decode().lower().split("\r\n")
+        assert first == f"post {CHAT} http/1.1"
+        assert {"authorization: bearer secret", "content-type: application/json", "x-tenant: blue"} <= set(headers)
+        assert "accept-encoding: identity" in headers
+        assert not any(header.startswith("cookie:") for header in headers)
+        assert json.loads(body)["messages"][0]["content"] == "three words here"
+
+
+def test_a_connection_that_the_server_closed_meanwhile_is_not_used(send: Send) -> None:
+    with scripted_server(ANSWER) as server:
+        assert [send(server.url)["outcome"] for _ in range(3)] == ["ok"] * 3
+        assert server.connections == 3
 
 
 def test_a_good_answer_s_connection_is_used_again(send: Send) -> None:

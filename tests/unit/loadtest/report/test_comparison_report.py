@@ -23,7 +23,7 @@ def drawn_charts(monkeypatch: pytest.MonkeyPatch) -> list[Chart]:
         charts.append(chart)
         return "<svg></svg>"
 
-    monkeypatch.setattr(canvas, "_svg", draw)
+    monkeypatch.setattr(canvas, "svg", draw)
     return charts
 
 
@@ -67,6 +67,16 @@ def test_a_sweep_is_compared_load_by_load_and_on_one_curve(drawn_charts: list[Ch
     assert [title for title in titles if title.startswith("b: ")] == [f"b: concurrency {count}" for count in (1, 2, 4)]
     names = [drawing.name for one in document.sections for drawing in drawings(one.blocks)]
     assert len(names) == len(set(names))
+
+
+def test_long_names_are_letters_in_charts(drawn_charts: list[Chart]) -> None:
+    before, after = (Variant(name=f"20261121-1{at}0000-chat", runs=repeats("ab"[at]).runs) for at in range(2))
+
+    document = comparison_report(compare(before, [after]))
+
+    assert "A: 20261121-100000-chat, 3 runs" in document.facts
+    assert "B: 20261121-110000-chat, 3 runs" in document.facts
+    assert "B against A" in {chart.title for chart in drawn_charts}
 
 
 def test_the_differences_are_drawn_with_their_numbers(

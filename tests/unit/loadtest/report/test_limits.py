@@ -22,9 +22,9 @@ def test_a_client_that_could_not_do_more_comes_first() -> None:
     assert "The load itself" not in limits
 
 
-@pytest.mark.parametrize("health", [{"cpu_ratio": 0.97}, {"throttled_ratio": 0.2}])
-def test_a_busy_client_is_seen_without_a_flag(health: dict[str, float]) -> None:
-    assert "The load generator" in found(run_with(engine(), client=ClientHealth(**health)))
+@pytest.mark.parametrize("health", [ClientHealth(cpu_ratio=0.97), ClientHealth(throttled_ratio=0.2)])
+def test_a_busy_client_is_seen_without_a_flag(health: ClientHealth) -> None:
+    assert "The load generator" in found(run_with(engine(), client=health))
 
 
 def test_a_note_about_the_client_is_no_limit() -> None:
@@ -79,6 +79,12 @@ def test_time_between_client_and_engine_is_told() -> None:
 
     assert "in the engines (means)" in finding.evidence[0]
     assert "--api-server-count" in text(finding)
+
+
+def test_a_client_that_was_late_explains_the_time_itself() -> None:
+    flag = Flag(kind="client", severity="invalid", fact="the client was late", hint="give it a core")
+
+    assert "Between client and engine" not in found(run_with(engine(), ttft=0.2, flags=[flag]))
 
 
 def test_a_few_milliseconds_of_gateway_are_not() -> None:

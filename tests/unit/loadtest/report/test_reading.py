@@ -9,9 +9,12 @@ import pytest
 from loadtest.errors import LoadTestError
 from loadtest.report.reading import newest, read_runs
 from loadtest.results import save
+from loadtest.verdict.capacity import find_capacity
+from loadtest.verdict.capacity_outputs import write_capacity
 from loadtest.verdict.outputs import write_outputs
 from loadtest.verdict.targets import judge
 from tests.unit.loadtest.runs import make_run
+from tests.unit.loadtest.verdict.judged import judged
 from vllmstack.deployment.model import Target
 
 TARGET = Target.model_validate({"load": {"concurrency": 4}, "ttft_seconds": {"p95": 2}})
@@ -47,6 +50,14 @@ def test_a_run_of_a_check_knows_the_verdict_above_it(tmp_path: Path) -> None:
     write_check(tmp_path)
 
     assert len(read_runs([tmp_path / "smoke-chat-c4" / "1"]).verdicts) == 1
+
+
+def test_a_search_for_the_capacity_gives_its_sentence(tmp_path: Path) -> None:
+    found = find_capacity(lambda load: judged(load, ttft=load / 4), low=1)
+    write_capacity(found, tmp_path)
+    save(make_run(rate=4), tmp_path / "01-smoke-chat-r4")
+
+    assert read_runs([tmp_path]).capacities == (found.summary,)
 
 
 def test_a_verdict_of_another_load_is_not_the_runs(tmp_path: Path) -> None:

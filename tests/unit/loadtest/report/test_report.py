@@ -25,7 +25,7 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def draw(chart: Chart, size: tuple[int, int]) -> str:
         return f"<svg><title>{chart.name}</title></svg>"
 
-    monkeypatch.setattr(canvas, "_svg", draw)
+    monkeypatch.setattr(canvas, "svg", draw)
 
 
 def section(document: Document, title: str) -> Section:

@@ -6,13 +6,13 @@ import pytest
 
 from loadtest.errors import LoadTestError
 from loadtest.report.charts.canvas import drawn
-from loadtest.report.document import Document, Figures, Fold, Section
+from loadtest.report.document import Block, Document, Figures, Fold, Section
 from loadtest.report.writing import write_report
 from tests.unit.loadtest.report.charts.test_canvas import line
 
 
 def page() -> Document:
-    blocks = [Figures([drawn(line("shown"))]), Fold("more", [Figures([drawn(line("folded"))])])]
+    blocks: list[Block] = [Figures([drawn(line("shown"))]), Fold("more", [Figures([drawn(line("folded"))])])]
     return Document(title="A run", badge="valid", tone="good", facts=[], sections=[Section("Charts", blocks)])
 
 

@@ -2,9 +2,9 @@
 
 import re
 
-from loadtest.report.charts.canvas import WIDE, Chart, _size, _svg
+from loadtest.report.charts.canvas import WIDE, Chart, size_of, svg
 
 
 def words(chart: Chart) -> list[str]:
     """Every text of the wide drawing."""
-    return re.findall(r"<text[^>]*>([^<]+)</text>", _svg(chart, _size(chart, WIDE)))
+    return re.findall(r"<text[^>]*>([^<]+)</text>", svg(chart, size_of(chart, WIDE)))

@@ -29,6 +29,17 @@ def test_text_stays_text_and_the_page_asks_nobody_for_anything() -> None:
     assert f'viewBox="0 0 {NARROW[0]} {NARROW[1]}"' in found.narrow
 
 
+def test_names_are_no_markup_in_a_drawing() -> None:
+    def draw(sheet: Sheet) -> None:
+        label_ends(sheet, [(0.5, "<script>$x^2$</script>", "#000000")])
+
+    found = drawn(Chart(name="names", title="a $ and a $", subtitle="", caption="", draw=draw))
+
+    assert ">a $ and a $</text>" in found.wide
+    assert "&lt;script&gt;$x^2$&lt;/script&gt;" in found.wide
+    assert "<script" not in found.wide + found.file
+
+
 def test_a_file_of_its_own_is_a_whole_svg_and_a_png() -> None:
     found = drawing()
 
