@@ -17,10 +17,11 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
   $(call option,REQUESTS,requests)
 
-.PHONY: help up down status logs plan doctor chat load slo report check lint test test-gpu bench-clock bench-clock-cost bench-agreement docker generate lock
+.PHONY: help up down status logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
+.PHONY: check units-of-loadtest other-units lint test test-gpu docker generate lock
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 up: $(BASE) ## start DEPLOYMENT and wait until it answers
 	@$(VLLMSTACK) up $(DEPLOYMENT)
@@ -52,14 +53,8 @@ slo: $(BASE) ## measure what the deployment's targets ask (status: `vllmstack ch
 report: $(BASE) ## a page about the newest run, or about RUNS="results/A results/B"
 	@$(VLLMSTACK) report $(RUNS)
 
-bench-clock: $(DEV) ## how well the token clock keeps time, against a mock server of known times
-	$(PYTHON) scripts/bench_clock_accuracy.py
-
-bench-clock-cost: $(DEV) ## CPU time a chunk: ours, guidellm's and `vllm bench serve`'s, where they are here
-	$(PYTHON) scripts/bench_clock_cost.py
-
 check: $(DEV) ## linters and unit tests: under a minute, no Docker
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target units-of-loadtest lint other-units
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target units-of-loadtest lint other-units
 
 units-of-loadtest: $(DEV)
 	$(PYTHON) -m pytest tests/unit/loadtest -q

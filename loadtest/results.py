@@ -60,7 +60,7 @@ class Load(Part):
     def __str__(self) -> str:
         if self.kind is LoadKind.CLOSED:
             return f"concurrency {self.concurrency}"
-        return f"{self.rate:g}/s {self.arrivals}"
+        return f"{self.rate:g}/s {self.arrivals}" if self.rate is not None else self.arrivals
 
 
 class Latencies(Part):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtest.errors import LoadTestError
 from loadtest.offered.arrival import Arrival
-from loadtest.offered.arrivals import parse_steps, schedule
+from loadtest.offered.arrivals import parse_steps, schedule, steps_seconds
 from loadtest.offered.trace import load_trace
 from loadtest.options import RunOptions
 from loadtest.stack import ServedModel, StackFacts, TokenizerSource, load_stack
@@ -107,6 +107,9 @@ def with_defaults(options: RunOptions, scenario: Scenario) -> RunOptions:
     """What was left open, as the scenario has it."""
     changes: dict[str, object] = {}
     own = scenario.load
+    if options.duration_seconds is None and options.requests is None and options.arrivals in ("steps", "trace"):
+        changes["duration_seconds"] = _schedule_seconds(options) - options.warmup_seconds
+        return options.model_copy(update=changes)
     if options.rate is None and options.concurrency is None and not options.open_loop:
         changes["concurrency"], changes["rate"] = own.concurrency, own.requests_per_second
     if options.requests is None and options.duration_seconds is None:
@@ -114,6 +117,15 @@ def with_defaults(options: RunOptions, scenario: Scenario) -> RunOptions:
         if scenario.requests is None:
             changes["duration_seconds"] = own.duration_seconds
     return options.model_copy(update=changes)
+
+
+def _schedule_seconds(options: RunOptions) -> float:
+    """How long a schedule lasts that has an end of its own."""
+    if options.arrivals == "steps":
+        return steps_seconds(parse_steps(options.steps or ""))
+    trace = load_trace(Path(options.trace or ""), speed=options.trace_speed)
+    # The last one is due inside the window too.
+    return max((arrival.at for arrival in trace), default=0.0) + 0.001
 
 
 def with_limits(options: RunOptions) -> RunOptions:

@@ -1,5 +1,6 @@
 """The part of a run that one process sends and observes."""
 
+import gc
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import gevent.pool
 from locust.env import Environment
 
 from loadtest.clock.recorder import Recorder
-from loadtest.clock.stream import Timeouts, TokenClient, session
+from loadtest.clock.stream import Timeouts, TokenClient, session, settle
 from loadtest.coordination.preparation import PreparedRun, prepare_run
 from loadtest.errors import LoadTestError
 from loadtest.offered.arrival import Arrival
@@ -83,6 +84,7 @@ class Sender:
         """Makes the run ready and says so, or says why not."""
         self._stop_greenlets()
         self._reset()
+        gc.unfreeze()  # what an earlier run left
         index, count = data["index"], data["count"]
         problem = ""
         try:
@@ -147,6 +149,7 @@ class Sender:
         """Time zero is near."""
         if self._run is None:
             return
+        settle()
         self._zero = time.perf_counter() + data["in_seconds"]
         self._finished = False
         self._monitor = ClientMonitor()
@@ -180,8 +183,7 @@ class Sender:
     def _drain(self, run: PreparedRun) -> None:
         """Every request ends by itself within its time limit."""
         until = time.perf_counter() + run.options.timeout_seconds + 5
-        by_number = run.options.requests is not None
-        while (self._open_sessions if by_number else self.recorder.in_flight) and time.perf_counter() < until:
+        while self._open_sessions and time.perf_counter() < until:
             gevent.sleep(POLL_SECONDS)
 
     def _finish(self, *, interrupted: bool) -> None:
@@ -260,6 +262,8 @@ class Sender:
             while True:
                 if isinstance(step, Think):
                     due = self.now() + step.seconds
+                    if due >= run.window_end:
+                        return
                     gevent.sleep(step.seconds)
                     answer = None
                 else:

@@ -19,10 +19,9 @@ _LARGEST_BATCH = 256
 class Answer:
     """One request being answered. Times are ``perf_counter``'s."""
 
-    def __init__(self, asked: Asked, *, arrived_at: float, identity: str = "") -> None:
+    def __init__(self, asked: Asked, *, arrived_at: float) -> None:
         self.asked = asked
         self.arrived_at = arrived_at
-        self.identity = identity
         self.base = arrived_at
         """Deadlines count from here: the arrival, or when a slot was free, put off by stalls."""
         self.tokens = 0
@@ -32,6 +31,7 @@ class Answer:
         self.first_sent_at = 0.0
         self.over = False
         self.behaviour = asked.behaviour
+        self._prefilled = False
 
     def begin(self, at: float) -> float:
         """Starts work at ``at``; the first deadline."""
@@ -42,12 +42,18 @@ class Answer:
         """Does what is due; the next deadline, None if there is nothing more to do."""
         raise NotImplementedError
 
+    def prefill(self, tally: Tally) -> None:
+        """Counts the prompt, once, as vLLM does with the first token: of requests that end early too."""
+        if not self._prefilled:
+            self._prefilled = True
+            tally.prompt_tokens += self.asked.prompt_tokens
+            tally.cached_tokens += self.behaviour.cached_tokens or 0
+
     def finish(self, now: float, tally: Tally, reason: str) -> None:
-        """Counts the request as vLLM does when it is complete."""
+        """Counts the request as vLLM does when it is complete; that it was a tool call its engine does not know."""
         self.over = True
-        tally.finished[reason] += 1
-        tally.prompt_tokens += self.asked.prompt_tokens
-        tally.cached_tokens += self.behaviour.cached_tokens or 0
+        self.prefill(tally)
+        tally.finished[reason if reason in tally.finished else "stop"] += 1
         histograms = tally.histograms
         histograms["e2e_request_latency_seconds"].record(now - self.arrived_at)
         first = self.first_sent_at or now
@@ -99,19 +105,9 @@ class Stream(Answer):
         self._writer = writer
         self._send = send
         self._cut = cut
-        self._faulty = (
-            asked.behaviour.empty
-            or asked.behaviour.bad_json
-            or any(
-                at is not None
-                for at in (
-                    asked.behaviour.error_after,
-                    asked.behaviour.truncate_after,
-                    asked.behaviour.cut_after,
-                    asked.behaviour.silent_after,
-                )
-            )
-        )
+        told = asked.behaviour
+        ends = (told.error_after, told.truncate_after, told.cut_after, told.silent_after)
+        self._faulty = told.empty or told.bad_json or any(end is not None for end in ends)
 
     def step(self, now: float, tally: Tally) -> float | None:
         """Sends the chunk that is due."""
@@ -125,24 +121,25 @@ class Stream(Answer):
         end = tokens + size
         if end >= asked.max_tokens:
             data += self._writer.closing()
-        now = perf_counter()
+        written_at = perf_counter()
         self._send(data)
         if tokens:
-            gap = (now - self.sent_at) / size
+            gap = (written_at - self.sent_at) / size
             tally.itl_seconds.append(gap)
             tally.inter_token.record(gap, size)
         else:
-            self.first_sent_at = now
-            tally.ttft_seconds.append(now - self.arrived_at)
-            tally.first_token.record(now - self.arrived_at)
-        tally.lateness_seconds.append(now - self._due(tokens))
+            self.first_sent_at = written_at
+            self.prefill(tally)
+            tally.ttft_seconds.append(written_at - self.arrived_at)
+            tally.first_token.record(written_at - self.arrived_at)
+        tally.lateness_seconds.append(written_at - self._due(tokens))
         tally.chunks += 1
         tally.generation_tokens += size
-        self.sent_at = now
+        self.sent_at = written_at
         self.tokens = end
         if end < asked.max_tokens:
             return self._due(end)
-        self.finish(now, tally, behaviour.finish_reason)
+        self.finish(written_at, tally, behaviour.finish_reason)
         return None
 
     def _due(self, tokens: int) -> float:

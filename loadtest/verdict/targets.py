@@ -1,6 +1,7 @@
 """The verdict: whether runs of one load meet a deployment's target."""
 
 import math
+import re
 from collections.abc import Iterator, Sequence
 from enum import StrEnum
 
@@ -127,9 +128,20 @@ def judge(target: Target, runs: Sequence[RunResult], model: str) -> TargetVerdic
         rows=tuple(rows),
         verdict=verdict,
         reasons=tuple(reasons),
-        warnings=tuple(dict.fromkeys(flag.fact for run in runs for flag in run.flags if flag.severity == "warning")),
+        warnings=tuple(_warnings(runs)),
         runs=tuple(run.id for run in runs),
     )
+
+
+def _warnings(runs: Sequence[RunResult]) -> Iterator[str]:
+    """Each kind of warning once, as its first run has it: repeats differ in the numbers only."""
+    kinds: dict[str, list[str]] = {}
+    for run in runs:
+        for flag in run.flags:
+            if flag.severity == "warning":
+                kinds.setdefault(re.sub(r"[\d.,]+", "#", flag.fact), []).append(flag.fact)
+    for facts in kinds.values():
+        yield facts[0] if len(facts) == 1 else f"{facts[0]} (and alike in {len(facts) - 1} more)"
 
 
 def _reasons(target: Target, measurement: Measurement) -> Iterator[str]:

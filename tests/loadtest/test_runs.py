@@ -238,3 +238,19 @@ def test_an_unknown_scenario_and_a_wrong_parameter_are_refused_before_anything_i
         run(mock.url, scenario="chatt", concurrency=1, duration_seconds=1)
     with pytest.raises(LoadTestError, match="prompt_token"):
         run(mock.url, parameters={"prompt_token": "5"}, concurrency=1, duration_seconds=1)
+
+
+def test_a_trace_is_replayed_with_its_times_and_lengths_to_the_last_arrival(
+    start_mock: StartMock, run: Run, tmp_path: Path
+) -> None:
+    mock = start_mock("--ttft-seconds", "0.02", "--itl-seconds", "0.001")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("at,prompt_tokens,completion_tokens\n0,40,5\n0.5,60,6\n1.0,80,7\n")
+
+    result = run(mock.url, scenario="random-512-256", arrivals="trace", trace=str(trace))
+
+    sent = sorted(rows(tmp_path / "run"), key=lambda row: float(row["scheduled_at"]))
+    assert [float(row["scheduled_at"]) for row in sent] == [0, 0.5, 1.0]
+    assert [(int(row["prompt_tokens"]), int(row["completion_tokens"])) for row in sent] == [(40, 5), (60, 6), (80, 7)]
+    assert (result.offered.asked, result.total.counts.ok) == (3, 3)
+    assert result.duration_seconds == pytest.approx(1.0, abs=0.01)

@@ -1,6 +1,5 @@
 """The client measures itself, in processes that do not outlive it."""
 
-import json
 import os
 import subprocess
 import sys
@@ -17,9 +16,10 @@ from loadtest.trust.calibration import calibrate, rehearse
 from loadtest.trust.mock_process import python_environment
 
 
-def test_the_client_s_error_is_small_and_its_counts_are_exact() -> None:
+def test_on_one_core_the_client_s_error_is_small_and_its_counts_are_exact() -> None:
+    pin = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]
     done = subprocess.run(
-        [sys.executable, "-m", "loadtest.trust.calibration", "--streams", "4", "--tokens", "20"],
+        [*pin, sys.executable, "-m", "loadtest.trust.calibration", "--streams", "4", "--tokens", "20"],
         capture_output=True,
         text=True,
         timeout=50,
@@ -30,20 +30,11 @@ def test_the_client_s_error_is_small_and_its_counts_are_exact() -> None:
     assert found.counts_exact
     assert (found.streams, found.ttft_true_seconds, found.itl_true_seconds) == (4, 0.1, 0.01)
     assert 0 < found.ttft_error_seconds["p50"] < 0.05
-    assert abs(found.itl_error_seconds["p50"]) < 0.002
+    assert abs(found.itl_error_seconds["p50"]) < 0.005
     assert found.itl_error_seconds.keys() == found.ttft_error_seconds.keys() == {"p50", "p99"}
     assert found.headroom_chunks_per_second == pytest.approx(1e6 / found.microseconds_a_chunk)
     assert found.microseconds_a_chunk > 1
     assert 0 <= found.loop_lag_p99_seconds < 1
-
-
-def test_it_runs_on_one_core() -> None:
-    core = str(min(os.sched_getaffinity(0)))
-    command = ["taskset", "--cpu-list", core, sys.executable, "-m", "loadtest.trust.calibration", "--streams", "2"]
-    done = subprocess.run(
-        [*command, "--tokens", "5"], capture_output=True, timeout=50, check=True, env=python_environment()
-    )
-    assert json.loads(done.stdout)["counts_exact"]
 
 
 def test_a_client_that_fails_is_named_and_nothing_is_left_running(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +45,8 @@ def test_a_client_that_fails_is_named_and_nothing_is_left_running(monkeypatch: p
 
 def test_a_client_that_hangs_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration, "python_command", command_of("import time; time.sleep(60)"))
-    with pytest.raises(LoadTestError, match="longer than 2 s"):
-        rehearse(limit_seconds=2)
+    with pytest.raises(LoadTestError, match=r"longer than 0\.5 s"):
+        rehearse(limit_seconds=0.5)
 
 
 def command_of(code: str) -> Any:

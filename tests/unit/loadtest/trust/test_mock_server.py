@@ -235,18 +235,21 @@ def test_metrics_count_exactly(fresh: Mock) -> None:
     with asking(fresh, 4, tokens=7, cached_tokens=2):
         pass
     fresh.chat(tokens=5, stream=False, finish_reason="stop")
+    fresh.chat(tokens=1, tool_call=True, finish_reason="tool_calls")
+    fresh.chat(error_after=0)
     counted = metrics(fresh)
-    assert counted["vllm:prompt_tokens_total", ""] == counted["vllm:prefix_cache_queries_total", ""] == 5 * 3
-    assert counted["vllm:generation_tokens_total", ""] == 4 * 7 + 5
+    assert counted["vllm:prompt_tokens_total", ""] == counted["vllm:prefix_cache_queries_total", ""] == 7 * 3
+    assert counted["vllm:generation_tokens_total", ""] == 4 * 7 + 5 + 1
     assert counted["vllm:prefix_cache_hits_total", ""] == 4 * 2
     assert counted["vllm:request_success_total", "length"] == 4
-    assert counted["vllm:request_success_total", "stop"] == 1
+    assert counted["vllm:request_success_total", "stop"] == 2
+    assert counted["vllm:request_success_total", "error"] == 1
     assert counted["vllm:inter_token_latency_seconds_count", ""] == 4 * 6
     assert counted["vllm:inter_token_latency_seconds_sum", ""] == pytest.approx(4 * 6 * 0.005, rel=0.5)
-    assert counted["vllm:time_to_first_token_seconds_count", ""] == 4
+    assert counted["vllm:time_to_first_token_seconds_count", ""] == 5
     assert counted["vllm:time_to_first_token_seconds_bucket", "0.01"] == 0
-    assert counted["vllm:time_to_first_token_seconds_bucket", "+Inf"] == 4
-    assert counted["vllm:e2e_request_latency_seconds_count", ""] == 5
+    assert counted["vllm:time_to_first_token_seconds_bucket", "+Inf"] == 5
+    assert counted["vllm:e2e_request_latency_seconds_count", ""] == 7
     assert counted["vllm:num_requests_running", ""] == 0
 
 
@@ -308,6 +311,7 @@ def test_a_client_that_leaves_frees_its_slot() -> None:
         assert len(mock.chat(tokens=3).chunks) == 3
         assert mock.truth()["aborted"] == 1
         assert metrics(mock)["vllm:request_success_total", "length"] == 1
+        assert metrics(mock)["vllm:prompt_tokens_total", ""] == 2 * 3
 
 
 def test_a_waiting_client_that_leaves_is_forgotten() -> None:

@@ -272,12 +272,16 @@ def test_only_the_models_own_requests_count() -> None:
     assert judge(target(error_ratio=0), [both], "other").verdict is Verdict.MISSED
 
 
-def test_warnings_are_passed_on_once() -> None:
-    flag = Flag(kind="reconciliation", severity="warning", fact="the engines counted 3 requests more", hint="alone?")
+def test_a_warning_is_passed_on_once_though_each_run_has_numbers_of_its_own() -> None:
+    def flagged(seed: int, fact: str) -> RunResult:
+        flag = Flag(kind="reconciliation", severity="warning", fact=fact, hint="alone?")
+        return make_run(seed=seed, flags=[flag])
 
-    verdict = judge(target(error_ratio=0), [make_run(flags=[flag]), make_run(seed=1, flags=[flag])], "smoke")
+    runs = [flagged(0, "the engines counted 3 more"), flagged(1, "the engines counted 41.5 more"), flagged(2, "odd")]
 
-    assert verdict.warnings == ("the engines counted 3 requests more",)
+    verdict = judge(target(error_ratio=0), runs, "smoke")
+
+    assert verdict.warnings == ("the engines counted 3 more (and alike in 1 more)", "odd")
     assert verdict.verdict is Verdict.MET
 
 
