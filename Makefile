@@ -82,8 +82,12 @@ bench-clock: $(DEV) ## the token clock against a mock server whose times are kno
 bench-clock-cost: $(DEV) ## CPU time a chunk, beside `vllm bench serve` and GuideLLM
 	$(PYTHON) scripts/bench_clock_cost.py
 
-bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench serve`, on the default stack
-	$(PYTHON) scripts/bench_agreement.py $(ARGUMENTS)
+bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench serve`, on one CPU engine
+	export COMPOSE_PROJECT_NAME=vllmstack-bench
+	trap '$(VLLMSTACK) down --delete-data' EXIT
+	$(VLLMSTACK) up scripts/bench_agreement.yaml
+	$(PYTHON) scripts/bench_agreement.py --vllm-container vllmstack-bench-engine-smoke-1-1 --model smoke \
+	  --tokenizer /models/smoke --input 200 --output 100 --requests 100 --concurrency 4 --rounds 6
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

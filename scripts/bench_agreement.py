@@ -2,8 +2,9 @@
 
     python scripts/bench_agreement.py --vllm-container NAME [--requests 200] [--concurrency 4] [--rounds 5]
 
-Both tools send completions of random tokens, of fixed lengths, over the running stack's gateway; `vllm bench serve`
-runs inside the engine's container. Rounds alternate (ours, theirs, theirs, ours, …), so that what drifts hits both.
+Both tools send completions of random tokens, of fixed lengths, over the running stack's gateway, each from a container
+on the stack's network (a published port would cost one of them a proxy); `vllm bench serve` runs inside the engine's.
+Rounds alternate (ours, theirs, theirs, ours, …), so that what drifts hits both.
 Agreement: the medians over the rounds of throughput within 2 %, of median TTFT and TPOT within 5 %.
 """
 
@@ -12,33 +13,34 @@ import json
 import statistics
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from loadtest.clock.histogram import Histogram
-from loadtest.options import RunOptions
-from loadtest.run import measure
+from loadtest.errors import EXIT_INVALID
+from loadtest.results import load
 
+ROOT = Path(__file__).resolve().parent.parent
 TOLERANCES = {"output_tokens_per_second": 0.02, "median_ttft_seconds": 0.05, "median_tpot_seconds": 0.05}
 
 
-def ours(arguments: argparse.Namespace, number: int, folder: Path) -> dict[str, float]:
-    """One run of the load test."""
-    options = RunOptions(
-        scenario=arguments.scenario,
-        concurrency=arguments.concurrency,
-        requests=arguments.requests,
-        parameters={"prompt_tokens": str(arguments.input), "completion_tokens": str(arguments.output)},
-        seed=1000 + number,
-        stack=arguments.stack,
-        url=arguments.url,
-        processes=arguments.processes,
-        result=str(folder / f"ours-{number}"),
-        calibrate=False,
-    )
-    result = measure(options)
+def ours(arguments: argparse.Namespace, number: int) -> dict[str, float]:
+    """One run of the load test, in its container unless `--here`."""
+    folder = ROOT / "results" / "agreement" / str(number)
+    words = [
+        "load", "--scenario", arguments.scenario, "--concurrency", str(arguments.concurrency),
+        "--requests", str(arguments.requests), "--seed", str(1000 + number), "--no-calibration",
+        "--parameters", f"prompt_tokens={arguments.input}", "--parameters", f"completion_tokens={arguments.output}",
+        "--result", str(folder), *(["--here"] if arguments.here else []),
+    ]  # fmt: skip
+    command = [sys.executable, "-m", "vllmstack", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode not in (0, EXIT_INVALID):
+        raise SystemExit(f"vllmstack load failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    result = load(folder)
+    for reason in result.invalid_reasons:
+        print(f"{number} invalid: {reason}")
     total = result.total
     if total.counts.ok != arguments.requests:
         raise SystemExit(f"{total.counts.failed} requests failed: {total.counts.errors}")
@@ -48,6 +50,7 @@ def ours(arguments: argparse.Namespace, number: int, folder: Path) -> dict[str, 
         "median_ttft_seconds": ttft.quantile(0.5) or 0.0,
         "median_tpot_seconds": tpot.quantile(0.5) or 0.0,
         "output_tokens": total.tokens.completion,
+        "valid": result.valid,
     }
 
 
@@ -99,30 +102,27 @@ def main() -> int:
     """Measures, prints a table, writes JSON; 1 if the tools disagree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vllm-container", required=True, help="the engine's container")
-    parser.add_argument("--stack", required=True, help="stack.json of what runs")
-    parser.add_argument("--url", required=True, help="the gateway as this host sees it")
+    parser.add_argument("--here", action="store_true", help="this load test runs on this host, not in its container")
     parser.add_argument("--inside-url", default="http://gateway:8080", help="the gateway as the engine sees it")
     parser.add_argument("--model", required=True)
     parser.add_argument("--tokenizer", required=True, help="the model's directory inside the engine")
-    parser.add_argument("--scenario", default="completion-random")
+    parser.add_argument("--scenario", default="random-512-256")
     parser.add_argument("--input", type=int, default=512)
     parser.add_argument("--output", type=int, default=256)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--concurrency", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--json", type=Path, help="writes the figures there")
     arguments = parser.parse_args()
 
     rounds: dict[str, list[dict[str, float]]] = {"ours": [], "vllm bench serve": []}
-    with tempfile.TemporaryDirectory(prefix="agreement-") as folder:
-        ours(arguments, 0, Path(folder))  # what an engine does for the first time is nobody's
-        for number in range(1, arguments.rounds + 1):
-            turns = ["ours", "vllm bench serve"] if number % 2 else ["vllm bench serve", "ours"]
-            for tool in turns:
-                one = ours(arguments, number, Path(folder)) if tool == "ours" else theirs(arguments, number)
-                rounds[tool].append(one)
-                print(f"{number} {tool:<17}", {name: round(value, 5) for name, value in one.items()}, flush=True)
+    ours(arguments, 0)  # what an engine does for the first time is nobody's
+    for number in range(1, arguments.rounds + 1):
+        turns = ["ours", "vllm bench serve"] if number % 2 else ["vllm bench serve", "ours"]
+        for tool in turns:
+            one = ours(arguments, number) if tool == "ours" else theirs(arguments, number)
+            rounds[tool].append(one)
+            print(f"{number} {tool:<17}", {name: round(value, 5) for name, value in one.items()}, flush=True)
     table = {}
     for name, tolerance in TOLERANCES.items():
         medians = [statistics.median(one[name] for one in rounds[tool]) for tool in rounds]

@@ -16,7 +16,7 @@ import pytest
 
 from loadtest.results import RunResult, load
 from tests.gpu.dummy_model import LLAMA_2_7B, LLAMA_3_2_1B, write_model
-from tests.gpu.test_serving import ROOT, URL, Served, gpu_count, vllmstack
+from tests.gpu.test_serving import ROOT, Served, gpu_count, vllmstack
 
 REFERENCE_7B = {1: 212.0, 10: 1660.0, 64: 4958.0}
 """Output tokens/s by concurrency: Llama-2-7B, bf16, 512 in, 256 out."""
@@ -92,8 +92,8 @@ def test_7b_meets_its_targets_at_concurrency_10(seven_b: Served) -> None:
 def test_7b_agrees_with_vllm_bench_serve(seven_b: Served) -> None:
     engine = seven_b.engines[0]
     command = [
-        sys.executable, "scripts/bench_agreement.py", "--vllm-container", str(engine.name), "--url", URL,
-        "--stack", ".vllmstack/gpu-llama-2-7b-load/loadtest/stack.json", "--model", "llama-2-7b",
+        sys.executable, "scripts/bench_agreement.py", "--vllm-container", str(engine.name), "--here",
+        "--model", "llama-2-7b",
         "--tokenizer", "/models/llama-2-7b", "--scenario", "random-512-256", "--concurrency", "10",
         "--requests", "60", "--rounds", "4", "--json", str(results("agreement.json")),
     ]  # fmt: skip

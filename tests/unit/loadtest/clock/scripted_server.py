@@ -52,7 +52,7 @@ class ScriptedServer:
 def scripted_server(
     *scripts: Script, keep: bool = False, context: ssl.SSLContext | None = None
 ) -> Iterator[ScriptedServer]:
-    """Answers the first request by the first script and so on, the last one again and again; with TLS by ``context``."""
+    """Answers the first request by the first script and so on, the last again and again; with TLS by ``context``."""
     listener = socket.create_server(("127.0.0.1", 0))
     scheme = "https" if context else "http"
     server = ScriptedServer(url=f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
