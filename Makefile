@@ -87,7 +87,8 @@ bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench se
 	trap '$(VLLMSTACK) down --delete-data' EXIT
 	$(VLLMSTACK) up scripts/bench_agreement.yaml
 	$(PYTHON) scripts/bench_agreement.py --vllm-container vllmstack-bench-engine-smoke-1-1 --model smoke \
-	  --tokenizer /models/smoke --input 200 --output 100 --requests 100 --concurrency 4 --rounds 6
+	  --tokenizer /models/smoke --input 200 --output 100 --requests 100 --concurrency 4 --rounds 6 \
+	  --engine-cores 0 --client-cores 1
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

@@ -13,6 +13,7 @@ import json
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -20,8 +21,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from loadtest.clock.histogram import Histogram
 from loadtest.errors import EXIT_INVALID
 from loadtest.results import load
+from vllmstack.host.loadtest_container import RUN_SERVICE
 
 ROOT = Path(__file__).resolve().parent.parent
+MARK = "RESULT "
 TOLERANCES = {"output_tokens_per_second": 0.02, "median_ttft_seconds": 0.05, "median_tpot_seconds": 0.05}
 
 
@@ -35,9 +38,12 @@ def ours(arguments: argparse.Namespace, number: int) -> dict[str, float]:
         "--result", str(folder), *(["--here"] if arguments.here else []),
     ]  # fmt: skip
     command = [sys.executable, "-m", "vllmstack", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=900)
-    if done.returncode not in (0, EXIT_INVALID):
-        raise SystemExit(f"vllmstack load failed:\n{(done.stdout + done.stderr)[-3000:]}")
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        if arguments.client_cores and not arguments.here:
+            pin(await_container(), arguments.client_cores)
+        said, _ = process.communicate(timeout=900)
+    if process.returncode not in (0, EXIT_INVALID):
+        raise SystemExit(f"vllmstack load failed:\n{said[-3000:]}")
     result = load(folder)
     for reason in result.invalid_reasons:
         print(f"{number} invalid: {reason}")
@@ -65,13 +71,13 @@ def theirs(arguments: argparse.Namespace, number: int) -> dict[str, float]:
         str(arguments.concurrency), "--ignore-eos", "--seed", str(2000 + number), "--temperature", "0",
         "--save-result", "--result-filename", result, "--disable-tqdm",
     ]  # fmt: skip
-    program = ENTRY.format(words=json.dumps(["vllm", *words]))
-    command = ["docker", "exec", arguments.vllm_container, "python3", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    program = ENTRY.format(words=json.dumps(["vllm", *words]), result=result)
+    done = subprocess.run(
+        [*container(arguments), "python3", "-c", program], capture_output=True, text=True, check=False, timeout=900
+    )
     if done.returncode:
         raise SystemExit(f"vllm bench serve failed:\n{(done.stdout + done.stderr)[-3000:]}")
-    command = ["docker", "exec", arguments.vllm_container, "cat", result]
-    measured = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    measured = json.loads(done.stdout.rpartition(MARK)[2])
     if measured["completed"] != arguments.requests:
         raise SystemExit(f"vllm bench serve completed {measured['completed']} of {arguments.requests}")
     return {
@@ -95,13 +101,46 @@ metadata.version = version
 sys.argv = {words}
 from vllm.entrypoints.cli.main import main
 main()
-"""
+print("{mark}" + open("{result}").read())
+""".replace("{mark}", MARK)
+
+
+def container(arguments: argparse.Namespace) -> list[str]:
+    """Where `vllm bench serve` runs: in the engine's container, or, to have cores of its own, in one like it."""
+    engine = arguments.vllm_container
+    if not arguments.client_cores:
+        return ["docker", "exec", engine]
+    (seen,) = json.loads(subprocess.run(["docker", "inspect", engine], capture_output=True, check=True).stdout)
+    network = next(iter(seen["NetworkSettings"]["Networks"]))
+    return [
+        "docker", "run", "--rm", "--network", network, "--cpuset-cpus", arguments.client_cores, "--volumes-from",
+        f"{engine}:ro", "--env", "HF_HUB_OFFLINE=1", "--entrypoint", "", seen["Config"]["Image"],
+    ]  # fmt: skip
+
+
+def pin(name: str, cores: str) -> None:
+    """A container's processes stay on these cores."""
+    subprocess.run(["docker", "update", "--cpuset-cpus", cores, name], check=True, stdout=subprocess.DEVNULL)
+
+
+def await_container() -> str:
+    """The name of the load test's own container, as soon as it runs."""
+    label = f"label=com.docker.compose.service={RUN_SERVICE}"
+    for _ in range(300):
+        command = ["docker", "ps", "--filter", label, "--format", "{{.Names}}"]
+        names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        if names:
+            return names[0]
+        time.sleep(0.1)
+    raise SystemExit("the load test's container did not start")
 
 
 def main() -> int:
     """Measures, prints a table, writes JSON; 1 if the tools disagree."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vllm-container", required=True, help="the engine's container")
+    parser.add_argument("--engine-cores", help="the engine's container stays on these, as in 0")
+    parser.add_argument("--client-cores", help="either client's container stays on these, as in 1")
     parser.add_argument("--here", action="store_true", help="this load test runs on this host, not in its container")
     parser.add_argument("--inside-url", default="http://gateway:8080", help="the gateway as the engine sees it")
     parser.add_argument("--model", required=True)
@@ -116,6 +155,8 @@ def main() -> int:
     arguments = parser.parse_args()
 
     rounds: dict[str, list[dict[str, float]]] = {"ours": [], "vllm bench serve": []}
+    if arguments.engine_cores:
+        pin(arguments.vllm_container, arguments.engine_cores)
     ours(arguments, 0)  # what an engine does for the first time is nobody's
     for number in range(1, arguments.rounds + 1):
         turns = ["ours", "vllm bench serve"] if number % 2 else ["vllm bench serve", "ours"]
