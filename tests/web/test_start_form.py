@@ -50,7 +50,7 @@ def test_a_rate_makes_an_open_loop_in_which_users_are_not_used(page: Page, locus
     ("values", "words"),
     [
         ({"rate": "fast"}, "'fast'"),
-        ({"duration": "-5"}, "'-5'"),
+        ({"duration": "-5"}, "-5 is too small"),
         ({"model": "gpt"}, "no model 'gpt' (it has: smoke)"),
         ({"arrivals": "trace", "trace": "/no/such/file"}, "/no/such/file"),
         ({"arrivals": "steps", "steps": "fast"}, "'fast' is no step"),
