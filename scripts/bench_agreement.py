@@ -128,7 +128,7 @@ def pin(name: str, cores: str) -> None:
 def await_container() -> str:
     """The name of the load test's own container, as soon as it runs."""
     label = f"label=com.docker.compose.service={RUN_SERVICE}"
-    for _ in range(300):
+    for _ in range(3000):  # its image may have to be built first
         command = ["docker", "ps", "--filter", label, "--format", "{{.Names}}"]
         names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
         if names:
