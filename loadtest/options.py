@@ -31,7 +31,7 @@ class RunOptions(BaseModel):
     trace: str | None = None
     trace_speed: float = 1.0
     duration_seconds: float | None = Field(default=None, gt=0)
-    """Of the window that is measured. None: the scenario's default; in the web UI, until it is stopped."""
+    """Of the window that is measured. None: the scenario's default."""
     warmup_seconds: float = Field(default=0.0, ge=0)
     requests: int | None = Field(default=None, ge=1)
     seed: int = 0

@@ -14,7 +14,7 @@ import gevent.event
 from locust.env import Environment
 from locust.runners import STATE_MISSING, MasterRunner
 
-from loadtest.clock.recorder import Recorded, Recorder
+from loadtest.clock.recorder import Recorded
 from loadtest.coordination.assembly import RunState, assemble
 from loadtest.coordination.preparation import PreparedRun, check_server, prepare_run, with_limits
 from loadtest.coordination.sender import END, GO, PREPARE
@@ -89,7 +89,7 @@ class Leader:
             run=run,
             id=self.folder.name if self.folder else started_at.strftime("%Y%m%d-%H%M%S"),
             started_at=started_at.isoformat(timespec="seconds"),
-            recorder=self._recorder(run),
+            recorder=run.recorder(),
             calibration=self._calibration,
         )
         self._engines = EngineWatch(run.stack)
@@ -133,12 +133,6 @@ class Leader:
         self.problem = error
         self._done = True
         gevent.spawn(self._leave)
-
-    def _recorder(self, run: PreparedRun) -> Recorder:
-        return Recorder(
-            window_start=run.options.warmup_seconds, window_end=run.window_end, limits=run.options.limits,
-            by_schedule=run.options.open_loop,
-        )  # fmt: skip
 
     def _new_folder(self, options: RunOptions, started_at: datetime.datetime) -> Path | None:
         if options.result is None:
@@ -209,9 +203,7 @@ class Leader:
         self._done = True
         state = self.state
         state.elapsed_seconds = max((one["ended_at"] for one in self._finished.values()), default=0.0)
-        asked_to_end = state.run.options.duration_seconds is not None or state.run.options.requests is not None
-        # In the web UI a run without a duration ends by being stopped.
-        state.interrupted = asked_to_end and any(one["interrupted"] for one in self._finished.values())
+        state.interrupted = any(one["interrupted"] for one in self._finished.values())
         flags = list(self._edits)
         if self._engines:
             state.engines, said = self._engines.stop()

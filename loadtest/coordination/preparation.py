@@ -2,12 +2,15 @@
 
 import http.client
 import json
+import math
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from loadtest.clock.recorder import Recorder
 from loadtest.errors import LoadTestError
 from loadtest.offered.arrival import Arrival
 from loadtest.offered.arrivals import parse_steps, schedule, steps_seconds
@@ -22,8 +25,10 @@ from vllmstack.deployment.api_keys import parse_keys
 from vllmstack.errors import Problem, VllmstackError
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
-UNLIMITED_SECONDS = 3600.0
-"""How long an open-loop run without a duration lasts: its schedule is made before it starts."""
+
+
+LONGEST_SCHEDULE_SECONDS = 3600.0
+"""Of an open loop that ends by its number of requests: its schedule is made before it starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,19 +47,30 @@ class PreparedRun:
     @property
     def window_end(self) -> float:
         """Seconds after the start at which the last request is due; infinite if the number of requests decides."""
-        if self.options.requests is not None:
-            return float("inf")
-        return self.options.warmup_seconds + (self.options.duration_seconds or UNLIMITED_SECONDS)
+        if self.options.requests is not None or self.options.duration_seconds is None:
+            return math.inf
+        return self.options.warmup_seconds + self.options.duration_seconds
+
+    def recorder(self) -> Recorder:
+        """An empty one for this run; a sender's and its leader's are alike."""
+        by_number = self.options.requests is not None
+        return Recorder(
+            window_start=0.0 if by_number else self.options.warmup_seconds,
+            window_end=self.window_end,
+            limits=self.options.limits,
+            by_schedule=self.options.open_loop,
+        )
 
     @property
     def expects_prefix_hits(self) -> bool:
         """Whether the prefix cache is meant to help: by the scenario, or by a trace that says what begins alike."""
         if self.scenario.expects_prefix_hits:
             return True
-        return self.options.arrivals == "trace" and any(arrival.prefix_blocks for arrival in self.arrivals())
+        return self.options.arrivals == "trace" and any(arrival.prefix_blocks for arrival in self.arrivals)
 
+    @cached_property
     def arrivals(self) -> list[Arrival]:
-        """The open loop's schedule, warm-up included."""
+        """The open loop's schedule, warm-up included; a trace is read once."""
         options = self.options
         if options.arrivals == "trace":
             assert options.trace
@@ -64,7 +80,7 @@ class PreparedRun:
         return schedule(
             options.arrivals,
             rate=options.rate or 0.0,
-            duration_seconds=min(self.window_end, options.warmup_seconds + UNLIMITED_SECONDS),
+            duration_seconds=min(self.window_end, options.warmup_seconds + LONGEST_SCHEDULE_SECONDS),
             seed=options.seed,
             burstiness=options.burstiness,
             until_rate=options.until_rate,

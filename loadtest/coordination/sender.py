@@ -4,11 +4,11 @@ import gc
 import math
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 import gevent
 import gevent.event
-import gevent.pool
 from locust.env import Environment
 
 from loadtest.clock.recorder import Recorder
@@ -40,12 +40,6 @@ nobody knows, and its users make their own when they need them, which delays no 
 POLL_SECONDS = 0.02
 CONNECTIONS = 50_000
 """More than a process can have open at once: no request ever waits for another's connection."""
-
-
-class Sends(Protocol):
-    """What a message is sent with: Locust's runner."""
-
-    def send_message(self, msg_type: str, data: Any = None, client_id: str | None = None) -> None: ...
 
 
 class Sender:
@@ -93,12 +87,7 @@ class Sender:
             self._share = (index, count)
             self.open_loop = run.options.open_loop
             self._rate = run.options.rate
-            self.recorder = Recorder(
-                window_start=0.0 if run.options.requests is not None else run.options.warmup_seconds,
-                window_end=run.window_end,
-                limits=run.options.limits,
-                by_schedule=self.open_loop,
-            )
+            self.recorder = run.recorder()
             if run.options.requests is not None:
                 self._sessions_left = len(range(index, run.options.requests, count))
             self._next_session = index
@@ -124,7 +113,7 @@ class Sender:
     def _prepare_sessions(self, run: PreparedRun) -> None:
         index, count = self._share
         if self.open_loop:
-            arrivals = list(enumerate(run.arrivals()))[index::count]
+            arrivals = list(enumerate(run.arrivals))[index::count]
             self._dispatcher = Dispatcher(
                 arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
             )
@@ -226,7 +215,7 @@ class Sender:
         begin = self.now()
         index, count = self._share
         changed = run.options.model_copy(update={"rate": edited, "seed": run.options.seed + self._generation})
-        later = PreparedRun(**{**vars(run), "options": changed}).arrivals()
+        later = replace(run, options=changed).arrivals
         shifted = [Arrival(at=begin + one.at) for one in later if begin + one.at < run.window_end]
         offset = self._generation * 10_000_000  # sessions of their own: a salt is never used twice
         self._dispatcher.replace([(offset + number, one) for number, one in enumerate(shifted)][index::count])
@@ -299,11 +288,8 @@ class Sender:
         return {
             "index": self._share[0],
             "recorded": self.recorder.take().model_dump(mode="json"),
-            "health": self._health(),
+            "health": self._monitor.reading() if self._monitor else {},
         }
-
-    def _health(self) -> dict[str, Any]:
-        return self._monitor.reading() if self._monitor else {}
 
     def _send(self, kind: str, data: dict[str, Any]) -> None:
         runner = self._environment.runner

@@ -6,8 +6,7 @@ from typing import Any
 
 import click
 
-from loadtest.options import DEFAULT_TIMEOUT_SECONDS
-from vllmstack.commands.check import DURATION_SECONDS, WARMUP_SECONDS, as_words, base_options
+from vllmstack.commands.check import as_words, base_options, run_options
 from vllmstack.commands.measurement import measure_in_container, measures_here, new_results_folder
 from vllmstack.console import out, step
 from vllmstack.errors import EXIT_INTERRUPTED
@@ -24,17 +23,7 @@ from vllmstack.errors import EXIT_INTERRUPTED
 @click.option("--precision", type=click.FloatRange(min=0.001, max=1), default=0.05, metavar="SHARE",
               help="How close met and missed must be.  [0.05]")  # fmt: skip
 @click.option("--runs", type=click.IntRange(min=1), default=20, help="Measurements at most.  [20]")
-@click.option("--duration", type=click.FloatRange(min=1), default=DURATION_SECONDS, metavar="SECONDS",
-              help=f"That are measured of each run.  [{DURATION_SECONDS:g}]")  # fmt: skip
-@click.option("--warmup", type=click.FloatRange(min=0), default=WARMUP_SECONDS, metavar="SECONDS",
-              help=f"Before, not measured.  [{WARMUP_SECONDS:g}]")  # fmt: skip
-@click.option("--seed", type=int, default=0, help="The same seed asks the same.  [0]")
-@click.option("--timeout", type=click.FloatRange(min=1), default=DEFAULT_TIMEOUT_SECONDS, metavar="SECONDS",
-              help=f"Of one request.  [{DEFAULT_TIMEOUT_SECONDS:g}]")  # fmt: skip
-@click.option("--processes", type=click.IntRange(min=1), default=1, help="That send.  [1]")
-@click.option("--no-calibration", is_flag=True, help="Do not measure the client first.")
-@click.option("--result", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Below results/.")
-@click.option("--here", is_flag=True, help="In this process' Python, not in the container.")
+@run_options("capacity")
 def command(here: bool, **given: Any) -> None:
     """Find the highest load that meets the targets, by bisection.
 

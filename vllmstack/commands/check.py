@@ -1,6 +1,7 @@
 """`vllmstack check`: the deployment's targets, measured like tests."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,38 @@ DURATION_SECONDS = 30.0
 WARMUP_SECONDS = 5.0
 
 
+def run_options(name: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What `check` and `capacity` take of each of their runs; ``name`` is that of their results."""
+    options = (
+        click.option(
+            "--duration", type=click.FloatRange(min=1), default=DURATION_SECONDS, metavar="SECONDS",
+            help=f"That are measured of each run.  [{DURATION_SECONDS:g}]",
+        ),
+        click.option(
+            "--warmup", type=click.FloatRange(min=0), default=WARMUP_SECONDS, metavar="SECONDS",
+            help=f"Before, not measured.  [{WARMUP_SECONDS:g}]",
+        ),
+        click.option("--seed", type=int, default=0, help="The same seed asks the same.  [0]"),
+        click.option(
+            "--timeout", type=click.FloatRange(min=1), default=DEFAULT_TIMEOUT_SECONDS, metavar="SECONDS",
+            help=f"Of one request.  [{DEFAULT_TIMEOUT_SECONDS:g}]",
+        ),
+        click.option("--processes", type=click.IntRange(min=1), default=1, help="That send.  [1]"),
+        click.option("--no-calibration", is_flag=True, help="Do not measure the client first."),
+        click.option(
+            "--result", metavar="DIRECTORY", type=click.Path(path_type=Path), help=f"Below results/.  [TIME-{name}]"
+        ),
+        click.option("--here", is_flag=True, help="In this process' Python, not in the container."),
+    )  # fmt: skip
+
+    def added(function: Callable[..., None]) -> Callable[..., None]:
+        for option in reversed(options):
+            option(function)
+        return function
+
+    return added
+
+
 @click.command("check")
 @click.option("--scenario", metavar="NAME", help="Only targets of this scenario; with --profile, what is asked.")
 @click.option("--model", metavar="NAME", help="Only this model's.")
@@ -27,21 +60,7 @@ WARMUP_SECONDS = 5.0
 @click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="With --profile: requests/s.")
 @click.option("--concurrency", type=click.IntRange(min=1), metavar="N", help="With --profile: users, instead.")
 @click.option("--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs of each target.")
-@click.option(
-    "--duration", type=click.FloatRange(min=1), default=DURATION_SECONDS, metavar="SECONDS",
-    help=f"That are measured of each run.  [{DURATION_SECONDS:g}]",
-)  # fmt: skip
-@click.option(
-    "--warmup", type=click.FloatRange(min=0), default=WARMUP_SECONDS, metavar="SECONDS",
-    help=f"Before, not measured.  [{WARMUP_SECONDS:g}]",
-)  # fmt: skip
-@click.option("--seed", type=int, default=0, help="The same seed asks the same.  [0]")
-@click.option("--timeout", type=click.FloatRange(min=1), default=DEFAULT_TIMEOUT_SECONDS, metavar="SECONDS",
-              help=f"Of one request.  [{DEFAULT_TIMEOUT_SECONDS:g}]")  # fmt: skip
-@click.option("--processes", type=click.IntRange(min=1), default=1, help="That send.  [1]")
-@click.option("--no-calibration", is_flag=True, help="Do not measure the client first.")
-@click.option("--result", metavar="DIRECTORY", type=click.Path(path_type=Path), help="Below results/.  [TIME-check]")
-@click.option("--here", is_flag=True, help="In this process' Python, not in the container.")
+@run_options("check")
 def command(here: bool, **given: Any) -> None:
     """Measure the targets of the running deployment; exit 0, 1 or 2.
 
