@@ -17,7 +17,7 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
   $(call option,REQUESTS,requests)
 
-.PHONY: help up down status logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
+.PHONY: help up apply restart down status logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
 .PHONY: check units-of-loadtest other-units lint test test-gpu docker generate lock
 
 help: ## this list
@@ -25,6 +25,12 @@ help: ## this list
 
 up: $(BASE) ## start DEPLOYMENT and wait until it answers
 	@$(VLLMSTACK) up $(DEPLOYMENT)
+
+apply: $(BASE) ## a changed deployment file to the stack that runs, without a request lost; DRY_RUN=1: the steps
+	@$(VLLMSTACK) apply $(DEPLOYMENT) $(if $(DRY_RUN),--dry-run)
+
+restart: $(BASE) ## every replica, or MODEL's, anew, one at a time
+	@$(VLLMSTACK) restart $(MODEL)
 
 down: $(BASE) ## stop the stack; weights, caches and metrics stay
 	@$(VLLMSTACK) down
@@ -87,8 +93,12 @@ bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench se
 	trap '$(VLLMSTACK) down --delete-data' EXIT
 	$(VLLMSTACK) up scripts/bench_agreement.yaml
 	$(PYTHON) scripts/bench_agreement.py --vllm-container vllmstack-bench-engine-smoke-1-1 --model smoke \
-	  --tokenizer /models/smoke --input 200 --output 100 --requests 100 --concurrency 4 --rounds 6 \
-	  --engine-cores 0 --client-cores 1
+	  --tokenizer /models/smoke --input 200 --output 100 --requests 300 --concurrency 2 --rounds 8 \
+	  --engine-cores 0 --client-cores 1 --gateway-container vllmstack-bench-gateway-1 \
+	  --json results/agreement/medians.json
+
+bench-rolling: $(DEV) ## 100 streams while replicas are added, restarted and changed: none is lost
+	COMPOSE_PROJECT_NAME=vllmstack-bench $(PYTHON) scripts/bench_rolling.py --json results/rolling/summary.json
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

@@ -27,7 +27,7 @@ _RUN = (
 _MACHINE = (
     ("--stack", "FILE", "stack.json, as `vllmstack up` writes it"),
     ("--result", "DIRECTORY", "gets run.json and requests.csv"),
-    ("--api-key-file", "FILE", "the key that the gateway asks for"),
+    ("--api-key-file", "FILE", "holds the key that the gateway asks for"),
     ("--tokenizer", "DIRECTORY", "of the model, instead of what stack.json names"),
     ("--limits", "JSON", 'latency limits of goodput, seconds, as in {"ttft": 0.5, "tpot": 0.05}'),
     ("--git", "COMMIT", "of the clone, for the result"),

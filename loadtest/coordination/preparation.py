@@ -21,8 +21,7 @@ from loadtest.verdict.limits import limits_of
 from loadtest.workload.scenario import Scenario, load_scenario
 from loadtest.workload.tokenizer import load_tokenizer
 from loadtest.workload.workload import Workload
-from vllmstack.deployment.api_keys import parse_keys
-from vllmstack.errors import Problem, VllmstackError
+from vllmstack.errors import Problem
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
 
@@ -159,20 +158,23 @@ def with_limits(options: RunOptions) -> RunOptions:
 
 
 def read_key(file: str | None) -> str | None:
-    """The first API key of a keys file; None if there is none or it is empty.
+    """The key that is the file's only text; None if there is none.
 
     Raises:
-        LoadTestError: the file cannot be read.
+        LoadTestError: the file cannot be read, or holds something else.
     """
     if not file:
         return None
+    hint = "give a file with nothing but the key"
     try:
-        return next(iter(parse_keys(Path(file).read_text()).values()), None)
+        words = Path(file).read_text("utf-8").split()
     except OSError as error:
-        fact = f"cannot be read: {error.strerror}"
-        raise LoadTestError(Problem(file=file, fact=fact, hint="give a file of `name key` lines")) from error
-    except VllmstackError as error:
-        raise LoadTestError(error.problems) from error
+        raise LoadTestError(Problem(file=file, fact=f"cannot be read: {error.strerror}", hint=hint)) from error
+    except UnicodeDecodeError as error:
+        raise LoadTestError(Problem(file=file, fact="is not a text file", hint=hint)) from error
+    if len(words) > 1:
+        raise LoadTestError(Problem(file=file, fact=f"has {len(words)} words, where one key belongs", hint=hint))
+    return words[0] if words else None
 
 
 def check_server(run: PreparedRun, timeout_seconds: float = 10.0) -> None:
@@ -190,9 +192,15 @@ def check_server(run: PreparedRun, timeout_seconds: float = 10.0) -> None:
             listed = {model["id"] for model in json.load(answer)["data"]}
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):
-            fact, hint = f"{run.url} refuses the API key ({error.code})", "give the right file by --api-key-file"
+            fact, hint = (
+                f"{run.url} refuses the API key ({error.code})",
+                "give a file with the right one by --api-key-file",
+            )
             if run.api_key is None:
-                fact, hint = f"{run.url} asks for an API key ({error.code})", "give a keys file by --api-key-file"
+                fact, hint = (
+                    f"{run.url} asks for an API key ({error.code})",
+                    "give a file with one by --api-key-file",
+                )
         else:
             fact, hint = f"{run.url}/v1/models answers {error.code}", "see `vllmstack status` and `vllmstack logs`"
         raise LoadTestError(Problem(fact=fact, hint=hint)) from error

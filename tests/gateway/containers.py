@@ -55,13 +55,17 @@ def address(container: Container, network: Network) -> str:
     return str(container.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"])
 
 
-def deployment(**gateway: Any) -> Deployment:
-    """``smoke`` on two replicas, ``org/Other:1`` on one, and ``absent``, whose only replica does not exist."""
+def deployment(model: dict[str, Any] | None = None, **gateway: Any) -> Deployment:
+    """``smoke`` on two replicas, ``org/Other:1`` on one, and ``absent``, whose only replica does not exist.
+
+    ``model`` has more settings of ``smoke``; the rest is the gateway's.
+    """
     source = {"directory": "unused"}
     models = [
-        {"name": "smoke", "aliases": ["tiny", "org/tiny"], "engine": "vllm-cpu", "replicas": 2, "source": source},
+        {"name": "smoke", "aliases": ["tiny", "org/tiny"], "engine": "vllm-cpu", "replicas": 2, "source": source}
+        | (model or {}),
         {"name": "org/Other:1", "engine": "vllm-cpu", "source": source},
-        {"name": "absent", "engine": "vllm-cpu", "source": source},
+        {"name": "absent", "engine": "vllm-cpu", "source": source, "admission": {"hold_seconds": 0}},
     ]
     return Deployment.model_validate({"name": "test", "models": models, "gateway": gateway})
 

@@ -258,7 +258,8 @@ def test_a_missing_grafana_is_said_in_plain_words(gateway: GatewayContainer) -> 
 
 def test_generate_answers_as_older_servers_do(gateway: GatewayContainer, replicas: dict[str, Replica]) -> None:
     reply = gateway.client().post("/generate", json={"model": "org/Other:1", "prompt": "a", "n": 2, "max_tokens": 4})
-    assert reply.json() == {"text": ["a text 0", "a text 1"], "model": "org/Other:1", "usage": {"total_tokens": 3}}
+    usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+    assert reply.json() == {"text": ["a text 0", "a text 1"], "model": "org/Other:1", "usage": usage}
     assert [request["path"] for request in replicas["engine-org-other-1-1"].seen()["requests"]] == ["/v1/completions"]
 
 

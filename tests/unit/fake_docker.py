@@ -1,6 +1,6 @@
 """A Docker daemon as the SDK shows it: made by a test, it answers and remembers what it was asked for."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -37,6 +37,18 @@ class FakeContainer:
     """The service's name, unless several containers of one service come one after the other."""
     one_off: bool = False
     """Of `docker compose run`."""
+    digest: str = ""
+    """Its label: what it was made from."""
+    image: str = ""
+    """The image's id."""
+    started_at: str = "2026-11-21T07:55:00.5Z"
+    stop_seconds: int = 45
+    startup_seconds: int = 1800
+    programs: dict[str, Callable[[list[str]], tuple[int, str]]] = field(default_factory=dict)
+    """What runs inside, by name: exit status and output for its arguments."""
+    processes: list[tuple[str, str]] = field(default_factory=list)
+    """Process id and title, as `docker top` shows them."""
+    removed: bool = False
 
     def __post_init__(self) -> None:
         self.id = self.id or self.service
@@ -49,7 +61,7 @@ class FakeContainer:
             "com.docker.compose.service": self.service,
             "com.docker.compose.oneoff": str(self.one_off),
         }
-        return compose | (own if self.model else {})
+        return compose | (own if self.model else {}) | ({"vllmstack.config": self.digest} if self.digest else {})
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -57,22 +69,46 @@ class FakeContainer:
         bindings = {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(self.host_port)}]} if self.host_port else {}
         return {
             "Id": self.id,
-            "Config": {"Labels": self.labels},
+            "Image": self.image,
+            "Config": {
+                "Labels": self.labels,
+                "StopTimeout": self.stop_seconds,
+                "Healthcheck": {"StartPeriod": self.startup_seconds * 1_000_000_000},
+            },
             "HostConfig": {"PortBindings": bindings},
             "RestartCount": self.restarts,
             "State": {
                 "Status": self.status,
                 "ExitCode": self.exit_code,
                 "OOMKilled": self.out_of_memory,
+                "StartedAt": self.started_at,
                 **({"Health": {"Status": self.health, "Log": checks}} if self.health else {}),
             },
         }
 
-    def logs(self, *, tail: int, stream: bool) -> bytes:
+    def logs(
+        self, *, stream: bool, tail: int = 100_000, since: float = 0, until: float = 0, timestamps: bool = False
+    ) -> bytes:
+        """Lines have their time stamps in ``log`` where a test asks for them."""
         assert not stream
         return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
 
+    def stop(self, *, timeout: int) -> None:
+        assert timeout == self.stop_seconds
+        self.status, self.health = "exited", "unhealthy"
+
+    def remove(self, *, force: bool) -> None:
+        assert force
+        self.removed = True
+
+    def top(self, *, ps_args: str) -> dict[str, Any]:
+        assert ps_args == "-eo pid,args"
+        return {"Titles": ["PID", "COMMAND"], "Processes": [list(row) for row in self.processes]}
+
     def exec_run(self, command: list[str], *, stderr: bool = True) -> SimpleNamespace:
+        if command[0] in self.programs:
+            status, said = self.programs[command[0]](command[1:])
+            return SimpleNamespace(exit_code=status, output=said.encode())
         assert command[:2] == ["python3", "/etc/vllmstack/health.py"]
         self.asked.append(command[2:])
         if command[2] == "warm":
@@ -122,7 +158,7 @@ class FakeDocker:
 
     def _summaries(self, *, all: bool, filters: dict[str, list[str]]) -> list[dict[str, Any]]:
         wanted = dict(label.split("=", 1) for label in filters["label"])
-        found = [one for one in self.look() if all or one.status == "running"]
+        found = [one for one in self.look() if not one.removed and (all or one.status == "running")]
         return [{"Id": one.id, "Names": [f"/{one.id}"]} for one in found if wanted.items() <= one.labels.items()]
 
     def _container(self, identity: str) -> FakeContainer:
@@ -137,7 +173,7 @@ class FakeDocker:
     def _image(self, reference: str) -> SimpleNamespace:
         if reference not in self.images_here:
             raise docker.errors.ImageNotFound(f"No such image: {reference}")
-        return SimpleNamespace(labels=self.images_here[reference])
+        return SimpleNamespace(labels=self.images_here[reference], id=f"id of {reference}")
 
     def _images(self, *, name: str) -> list[str]:
         return [reference for reference in self.images_here if reference.rpartition(":")[0] == name]

@@ -243,7 +243,7 @@ def test_the_load_test_only_reads_weights_and_writes_nothing_but_results(service
 
     assert any(mount.startswith("hub-cache:") for mount in service["volumes"])
     assert writable == ["./results:/opt/vllmstack/results"]
-    assert service["secrets"] == ["api_keys"]
+    assert service["secrets"] == ["stack_key"]
     assert service["user"] == "${VLLMSTACK_USER:-1000:1000}"
 
 

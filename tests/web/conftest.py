@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,11 +17,15 @@ CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Behind the load test for the cores they share: a client that it makes late has no verdict to show."""
     if not CHROMIUM.exists():
         pytest.skip(f"no Chromium at {CHROMIUM}: install it, or name another by CHROMIUM=")
+    polite = tmp_path_factory.mktemp("browser") / "chromium"
+    polite.write_text(f'#!/bin/sh\nexec nice -n 19 {shlex.quote(str(CHROMIUM))} "$@"\n')
+    polite.chmod(0o755)
     with sync_playwright() as playwright:
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield playwright.chromium.launch(executable_path=polite, args=["--no-sandbox"])
 
 
 @pytest.fixture

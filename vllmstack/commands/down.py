@@ -3,6 +3,7 @@
 import click
 
 from vllmstack.console import step
+from vllmstack.host.change_lock import changing
 from vllmstack.host.compose import Compose
 from vllmstack.host.docker_engine import ensure_running
 from vllmstack.host.running import running_deployment
@@ -16,13 +17,8 @@ def command(delete_data: bool) -> None:
     project = find_project()
     ensure_running()
     compose = Compose(project, running_deployment(project))
-    step("stopping; requests in flight get their drain time")
-    compose.run(
-        "--profile",
-        "*",
-        "down",
-        "--remove-orphans",
-        *(["--volumes"] if delete_data else []),
-        doing="docker compose down",
-    )
+    options = ["--remove-orphans", *(["--volumes"] if delete_data else [])]
+    with changing(project, "down"):
+        step("stopping; requests in flight get their drain time")
+        compose.run("--profile", "*", "down", *options, doing="docker compose down")
     step("down" + (", data deleted" if delete_data else "; weights, caches and metrics are kept"))

@@ -11,13 +11,14 @@ from loadtest.errors import LoadTestError
 from vllmstack.errors import HostError, Problem, VllmstackError
 from vllmstack.host.engine_addresses import write_host_stack
 from vllmstack.host.loadtest_container import RESULTS, commit, has_loadtest_extra, is_inside, run_in_container
-from vllmstack.host.running import running_deployment, running_url, running_variables
+from vllmstack.host.running import running_deployment, running_url, stack_key_file
 from vllmstack.project import find_project
 from vllmstack.render.loadtest import STACK_FILE
 
 MOUNTED_STATE = Path("/etc/vllmstack")
 """Where compose.yaml mounts what is rendered."""
-MOUNTED_KEYS = Path("/run/secrets/api_keys")
+MOUNTED_KEY = Path("/run/secrets/stack_key")
+"""Empty where the gateway asks for none."""
 
 
 def measures_here(here: bool) -> bool:
@@ -61,19 +62,19 @@ def surroundings() -> dict[str, Any]:
     if is_inside():
         return {
             "stack": str(MOUNTED_STATE / STACK_FILE),
-            "api_key_file": str(MOUNTED_KEYS),
+            "api_key_file": str(MOUNTED_KEY),
             "git": os.environ.get("VLLMSTACK_GIT", ""),
         }
     try:
         project = find_project()
         deployment = running_deployment(project)
         stack = write_host_stack(project, deployment, project.rendered(deployment) / STACK_FILE)
-        asks_for_keys = "VLLMSTACK_API_KEYS_FILE" in running_variables(project)
+        key_file = stack_key_file(project)
         return {
             "stack": str(stack),
             # The names of containers, which stack.json has, mean nothing outside their networks.
             "url": running_url(project),
-            "api_key_file": str(project.secrets / "api_keys") if asks_for_keys else None,
+            "api_key_file": str(key_file) if key_file else None,
             "git": commit(project),
         }
     except HostError as error:

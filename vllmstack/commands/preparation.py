@@ -35,7 +35,7 @@ def default_deployment(inventory: Inventory) -> str:
 
 def load_deployment(project: Project, name: str) -> tuple[str, Deployment]:
     """The deployment, and its file as a message names it."""
-    shown = _shown(find(name, project.deployments))
+    shown = shown_path(find(name, project.deployments))
     return shown, load(Path(shown))
 
 
@@ -58,7 +58,8 @@ def prepare(name: str | None, gpu_name: str | None = None) -> Prepared:
     )
 
 
-def _shown(path: Path) -> str:
+def shown_path(path: Path) -> str:
+    """The file as a message names it: from the working directory, where it lies below that."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -9,25 +9,22 @@ import docker
 
 from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
+from vllmstack.commands.rendering import refuse_what_cannot_work, render
+from vllmstack.commands.rolling import apply_deployment, runs_already
 from vllmstack.console import notes, out, step, warn
 from vllmstack.errors import HostError, StackError
-from vllmstack.host.checks import Check, preflight
+from vllmstack.host.change_lock import changing
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure
 from vllmstack.host.files import current_deployment, make_current, write_rendered
 from vllmstack.host.gateway_client import await_ready, check_key
-from vllmstack.host.image_supply import ImageSupply
+from vllmstack.host.key_file import read_keys
 from vllmstack.host.loadtest_web import close_web_ui
 from vllmstack.host.running import running_key
-from vllmstack.host.secret_files import GRAFANA_PASSWORD, prepare_secrets
-from vllmstack.host.startup import await_stack, end, keep_logs, warm_stack
-from vllmstack.host.tokenizer_files import tokenizer_files
-from vllmstack.images import Image, images_for, load_images, needed_at_start
-from vllmstack.render.stack import gateway_url, render_stack
-
-LOGS = ".vllmstack/.logs"
-"""What containers said that did not come up; they are removed."""
+from vllmstack.host.secret_files import GRAFANA_PASSWORD, STACK_KEY, prepare_secrets
+from vllmstack.host.startup import LOGS, await_stack, end, keep_logs, warm_stack
+from vllmstack.render.stack import gateway_url
 
 
 @click.command("up")
@@ -36,8 +33,9 @@ def command(name: str | None) -> None:
     """Start a deployment and wait until it answers.
 
     NAME is a file below deployments/ or a path. Left out: cpu-smoke where there
-    is no GPU, llama-3.2-1b-fp8 where there is one. What already runs of another
-    deployment is replaced.
+    is no GPU, llama-3.2-1b-fp8 where there is one. Of the deployment that
+    runs, what has changed in its file is applied without a request lost, as by
+    `vllmstack apply`; another deployment is replaced.
     """
     started = time.monotonic()
     prepared = prepare(name)
@@ -47,24 +45,20 @@ def command(name: str | None) -> None:
         warn(warning)
     ensure()
     client = connect()
-    _refuse_what_cannot_work(prepared, client)
-
-    images = images_for(deployment, load_images(prepared.project.images_file))
-    references = ImageSupply(prepared.project, client).provide(needed_at_start(images))
-    later = {key: image for key, image in images.items() if image.on_demand}
-    provided = later | {key: Image(reference=reference) for key, reference in references.items()}
-    files = render_stack(prepared.plan, provided) | tokenizer_files(prepared.plan)
-    write_rendered(prepared.project, deployment.name, files)
-    prepare_secrets(prepared.project, deployment)
-    _start(prepared, client)
-    _farewell(prepared, grafana="grafana" in provided, seconds=time.monotonic() - started)
-
-
-def _refuse_what_cannot_work(prepared: Prepared, client: docker.DockerClient) -> None:
-    """Before anything is pulled or started: ports, GPUs, disk, token; all that is missing at once."""
-    failed: list[Check] = [check for check in preflight(prepared.project, prepared.plan, client) if check.failed]
-    if failed:
-        raise HostError([check.problem for check in failed])
+    refuse_what_cannot_work(prepared, client)
+    with changing(prepared.project, "up"):
+        rendering = render(prepared, client)
+        if runs_already(prepared.project, deployment.name, client):
+            step(f"{deployment.name} runs: what has changed is applied a step at a time, as `vllmstack apply` does")
+            count = apply_deployment(prepared, rendering, client)
+            done = "changed" if count else "as it was"
+        else:
+            write_rendered(prepared.project, deployment.name, rendering.files)
+            prepare_secrets(prepared.project, deployment)
+            _start(prepared, client)
+            done = "up"
+    seconds = time.monotonic() - started
+    _farewell(prepared, grafana="grafana" in rendering.services, done=f"{done} in {seconds:.0f} s")
 
 
 def _start(prepared: Prepared, client: docker.DockerClient) -> None:
@@ -120,13 +114,13 @@ def _undo(compose: Compose, client: docker.DockerClient, before: Mapping[str, in
         warn(str(error))
 
 
-def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
+def _farewell(prepared: Prepared, *, grafana: bool, done: str) -> None:
     """The URLs, and a curl line that works as it stands."""
     gateway = prepared.deployment.gateway
     url = gateway_url(gateway)
     model = prepared.deployment.models[0].name
     replicas = len(prepared.plan.replicas)
-    step(f"up in {seconds:.0f} s: {replicas} replica{'s' if replicas > 1 else ''} answer")
+    step(f"{done}: {replicas} replica{'s' if replicas > 1 else ''} answer")
     out.print()
     # An IPv6 address in brackets looks like markup.
     out.print(f"OpenAI endpoint  {url}/v1", soft_wrap=True, markup=False)
@@ -134,8 +128,7 @@ def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
         line = f"Grafana          {url}/grafana/  (admin, password in secrets/{GRAFANA_PASSWORD})"
         out.print(line, soft_wrap=True, markup=False)
     out.print()
-    key = "$(awk '!/^#/ && NF {print $2; exit}' secrets/api_keys)"
-    header = f' -H "Authorization: Bearer {key}"' if gateway.api_keys_file else ""
+    header = f' -H "Authorization: Bearer $(cat secrets/{STACK_KEY})"' if gateway.api_keys_file else ""
     insecure = " --insecure" if gateway.tls else ""
     message = {"role": "user", "content": "What is the capital of France?"}
     question = json.dumps({"model": model, "messages": [message]})
@@ -151,3 +144,6 @@ def _farewell(prepared: Prepared, *, grafana: bool, seconds: float) -> None:
             "[yellow]![/yellow] no API keys: everyone on this machine may use it, and it is published on the loopback "
             "address alone. `gateway.api_keys_file` in the deployment changes both."
         )
+    elif not read_keys(gateway.api_keys_file, str(gateway.api_keys_file)):
+        out.print()
+        warn(f"nobody has a key yet but the stack itself: `vllmstack keys add NAME --deployment {prepared.file}`")

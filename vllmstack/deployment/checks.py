@@ -5,7 +5,7 @@ import math
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
-from vllmstack.deployment.model import Engine, Gateway, Gpu, Model
+from vllmstack.deployment.model import MOST_REPLICAS, Engine, Gateway, Gpu, Model
 from vllmstack.deployment.options import PARALLEL_SIZES
 from vllmstack.deployment.presets import PRESETS
 from vllmstack.deployment.target_checks import target_problems
@@ -43,38 +43,13 @@ def model_problems(index: int, model: Model) -> Iterator[Problem]:
     yield from _environment(place, model.environment)
     for number, target in enumerate(model.targets):
         yield from target_problems(f"{place}/targets/{number}", target)
-    # "-31": the longest number a replica can have.
+    # "-48": the longest number a replica can have.
     if len(service_prefix(model)) + 3 > _LONGEST_HOST_NAME:
         yield Problem(
             place=f"{place}/name",
             fact=f"has {len(model.name)} characters, and its containers' host names would exceed {_LONGEST_HOST_NAME}",
             hint="use a name of at most 53 characters, and write the long one under `aliases`",
         )
-
-
-def names_problems(models: Sequence[tuple[int, Model]]) -> Iterator[Problem]:
-    """Client names that two models share, and names that would become one Compose service."""
-    owner: dict[str, str] = {}
-    prefixes: dict[str, str] = {}
-    for index, model in models:
-        named = [(f"models/{index}/name", model.name)]
-        named += [(f"models/{index}/aliases/{number}", alias) for number, alias in enumerate(model.aliases)]
-        for place, name in named:
-            if name in owner:
-                yield Problem(
-                    place=place,
-                    fact=f"{shown(name)} is already the name at {owner[name]}",
-                    hint="give it another name: requests are routed by it",
-                )
-            owner.setdefault(name, place)
-        prefix = service_prefix(model)
-        if prefix in prefixes and prefixes[prefix] != model.name:
-            yield Problem(
-                place=f"models/{index}/name",
-                fact=f"{shown(model.name)} and {shown(prefixes[prefix])} both become the service {prefix}",
-                hint="change a letter or digit: services keep only lower case, digits and dashes",
-            )
-        prefixes.setdefault(prefix, model.name)
 
 
 def gpu_ids_problems(models: Sequence[tuple[int, Model]]) -> Iterator[Problem]:
@@ -280,9 +255,9 @@ def _secret_hint(name: str) -> str:
 
 def replicas_problems(index: int, model: Model) -> Iterator[Problem]:
     """More lists of GPUs than there may be replicas; a count is limited by the model itself."""
-    if isinstance(model.gpus, tuple) and replica_count(model) > 31:
+    if isinstance(model.gpus, tuple) and replica_count(model) > MOST_REPLICAS:
         yield Problem(
             place=f"models/{index}/gpus",
-            fact=f"lists {len(model.gpus)} replicas, and a model can have 31",
-            hint="list fewer, or serve the model under a second name",
+            fact=f"lists {len(model.gpus)} replicas, and a model can have {MOST_REPLICAS}",
+            hint="list fewer, or serve it as two models and put both behind one name with `splits`",
         )

@@ -7,7 +7,8 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from vllmstack.deployment import checks, messages, path_checks
+from vllmstack.deployment import checks, messages, path_checks, routing_checks
+from vllmstack.deployment.adapters import OPTION, Adapter, adapter_problems, adapters_of
 from vllmstack.deployment.model import Deployment, Gateway, Model, Tls
 from vllmstack.deployment.options import normalised
 from vllmstack.deployment.salvage import areas, salvaged
@@ -62,7 +63,7 @@ def _perhaps_a_name(name: str, folder: Path, noun: str) -> str:
 def load(path: Path) -> Deployment:
     """Reads and checks a deployment file.
 
-    In the result, paths are absolute and options under ``serve`` have underscores.
+    In the result, paths are absolute, options under ``serve`` have underscores, and LoRA adapters are mappings.
 
     Raises:
         InvalidInput: with every mistake there is, in the file's order of sections; the file is named as ``path`` is
@@ -89,12 +90,15 @@ def load(path: Path) -> Deployment:
 
 
 def _rule_problems(deployment: Deployment) -> Iterator[Problem]:
-    models = list(enumerate(deployment.models))
-    for index, model in models:
+    models = deployment.models
+    for index, model in enumerate(models):
         yield from checks.model_problems(index, model)
         yield from checks.replicas_problems(index, model)
-    yield from checks.names_problems(models)
-    yield from checks.gpu_ids_problems(models)
+        yield from routing_checks.hang_problems(index, model, deployment.gateway)
+    yield from routing_checks.names_problems(models, deployment.splits)
+    for index, split in enumerate(deployment.splits):
+        yield from routing_checks.split_problems(index, split, models)
+    yield from checks.gpu_ids_problems(list(enumerate(models)))
     yield from checks.gateway_problems(deployment.gateway)
     yield from checks.gpu_type_problems(deployment.gpu, gpu_types())
     yield from checks.image_problems(deployment.images, image_names())
@@ -105,6 +109,11 @@ def _disk_problems(deployment: Deployment, resolved: Deployment) -> Iterator[Pro
         written, directory = model.source.directory, resolved.models[index].source.directory
         if written and directory:
             yield from path_checks.model_directory_problems(f"models/{index}/source/directory", written, directory)
+        found = adapters_of(resolved.models[index].serve)
+        for adapter, resolved_adapter in zip(adapters_of(model.serve), found, strict=True):
+            place = f"models/{index}/serve/{adapter.place}"
+            hub = model.source.hub is not None
+            yield from path_checks.adapter_problems(place, adapter.path, resolved_adapter.folder, can_download=hub)
     gateway, there = deployment.gateway, resolved.gateway
     if gateway.api_keys_file and there.api_keys_file:
         yield from path_checks.api_keys_problems("gateway/api_keys_file", gateway.api_keys_file, there.api_keys_file)
@@ -117,7 +126,8 @@ def _serve_problems(data: Mapping[Any, Any]) -> Iterator[Problem]:
     models = data.get("models")
     for index, model in enumerate(models if isinstance(models, list) else []):
         serve = model.get("serve") if isinstance(model, dict) else None
-        for problem in serve_problems(serve) if isinstance(serve, dict) else ():
+        found = [*serve_problems(serve), *adapter_problems(serve)] if isinstance(serve, dict) else []
+        for problem in found:
             yield Problem(place=f"models/{index}/serve/{problem.place}", fact=problem.fact, hint=problem.hint)
 
 
@@ -134,11 +144,19 @@ def _normalised(deployment: Deployment) -> Deployment:
 def _resolved(deployment: Deployment, folder: Path) -> Deployment:
     """The same with absolute paths; the file's own are relative to its folder."""
 
+    def adapter_there(adapter: Adapter) -> dict[str, Any]:
+        # As vLLM has it: a folder that is there, else the hub's.
+        path = (folder / adapter.path).resolve()
+        return adapter.at(str(path) if path.is_dir() or not adapter.may_be_on_the_hub else adapter.path)
+
     def model_there(model: Model) -> Model:
-        if model.source.directory is None:
-            return model
-        source = model.source.model_copy(update={"directory": (folder / model.source.directory).resolve()})
-        return model.model_copy(update={"source": source})
+        update: dict[str, Any] = {}
+        if adapters := adapters_of(model.serve):
+            update["serve"] = {**model.serve, OPTION: [adapter_there(adapter) for adapter in adapters]}
+        if model.source.directory is not None:
+            directory = (folder / model.source.directory).resolve()
+            update["source"] = model.source.model_copy(update={"directory": directory})
+        return model.model_copy(update=update)
 
     def gateway_there(gateway: Gateway) -> Gateway:
         update: dict[str, Any] = {}

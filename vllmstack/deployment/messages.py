@@ -101,6 +101,8 @@ def _fact_and_hint(  # noqa: PLR0911, PLR0912
             return "the variable's name is not text", "write the name as text, e.g. VLLM_LOGGING_LEVEL"
         # The value may be a secret: it is not shown.
         return f"is {kind(value)}, where text belongs", 'put it in quotes: environment variables are text, e.g. "1"'
+    if location[0] == "splits" and location[2:3] == ("weights",) and len(location) > 3:
+        return _weight(location[3], details)
     if error == "enum":
         choices = list(_choices(field))
         near = perhaps(value, choices) if isinstance(value, str) else None
@@ -108,7 +110,7 @@ def _fact_and_hint(  # noqa: PLR0911, PLR0912
     if error == "string_pattern_mismatch":
         return f"{shown(value)} has characters or a form that do not fit here", _pattern_hint(location, shape)
     if error == "too_short":
-        return "is an empty list", _about(location, field, "list at least one")
+        return f"is an empty {'mapping' if value == {} else 'list'}", _about(location, field, "list at least one")
     if bounds := _bounds(error, details):
         return f"{shown(value)} {bounds}", _about(location, field, f"write {_range(field)}")
     if error == "finite_number":
@@ -132,6 +134,15 @@ def _gpus(value: Any) -> tuple[str, str]:
             if not isinstance(gpu, int) or isinstance(gpu, bool) or gpu < 0:
                 return f"{shown(gpu)} is not a GPU id", "write ids as `nvidia-smi -L` shows them: 0, 1, 2 and so on"
     return f"{shown(value)} does not fit here", hint
+
+
+def _weight(model: int | str, details: ErrorDetails) -> tuple[str, str]:
+    if not isinstance(model, str):
+        return "the model's name is not text", f'put it in quotes: "{model}"'
+    value = details["input"]
+    bounds = "is not a finite number" if details["type"] == "finite_number" else _bounds(details["type"], details)
+    fact = f"{shown(value)} {bounds}" if bounds else wrong_kind(value, "a number")
+    return fact, "write a number above 0 and at most 100000, e.g. 90; a share is the weight over the sum of all"
 
 
 def _kind_hint(  # noqa: PLR0911
@@ -202,7 +213,8 @@ def _range(field: FieldInfo | None) -> str:
         return f"{noun} from {limits['ge']:g} to {limits['le']:g}" if limits["le"] < 100_000 else noun
     if "ge" in limits:
         return f"{noun}, {limits['ge']:g} or more"
-    return f"{noun} above {limits['gt']:g}" if "gt" in limits else noun
+    most = f" and at most {limits['le']:g}" if "le" in limits else ""
+    return f"{noun} above {limits['gt']:g}{most}" if "gt" in limits else noun
 
 
 def _choices(field: FieldInfo | None) -> list[str]:

@@ -25,6 +25,11 @@ PositiveSeconds = Annotated[Number, Field(gt=0)]
 Ratio = Annotated[Number, Field(ge=0, le=1)]
 GpuCount = Annotated[Whole, Field(ge=1)]
 GpuId = Annotated[Whole, Field(ge=0)]
+Weight = Annotated[Number, Field(gt=0, le=100_000)]
+
+MOST_REPLICAS = 48
+"""Of one model. The gateway notes who has a prompt's beginning as bits of a number: JavaScript's hold 52, and the spare
+ones are for replicas that were started again, whose old bits mean nothing."""
 
 
 class Part(BaseModel):
@@ -47,6 +52,17 @@ class GpuAccess(StrEnum):
     """The NVIDIA container runtime (nvidia-container-toolkit)."""
     CDI = "cdi"
     """The Container Device Interface: ``nvidia.com/gpu=ID``; Docker 25 or newer."""
+
+
+class Routing(StrEnum):
+    """How the gateway spreads a model's requests over its replicas."""
+
+    LMETRIC = "lmetric"
+    """Where new prompt tokens × (requests in flight + 1) is least (arXiv 2603.15202)."""
+    SESSION = "session"
+    """Consistent hashing of the session, with bounded load."""
+    LEAST_REQUESTS = "least-requests"
+    ROUND_ROBIN = "round-robin"
 
 
 class Source(Part):
@@ -100,6 +116,43 @@ class Target(Part):
     )
 
 
+class Admission(Part):
+    """How many requests a model takes before it says 429: what it cannot answer in time must not slow down the rest."""
+
+    max_in_flight: Whole | None = Field(
+        default=None,
+        ge=1,
+        description="Requests that all replicas together work on at a time; `serve/max_num_seqs` (256 if left out) for "
+        "each replica.",
+    )
+    max_queue_seconds: Number = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="How long a request may have to wait for its turn, judged by measured service times; 0: no queue.",
+    )
+    hold_seconds: Whole = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="How long a request waits while no replica can take it: the restart of the only one, for instance.",
+    )
+
+
+class Health(Part):
+    """When a replica is taken out, and how it comes back."""
+
+    hung_seconds: Whole = Field(
+        default=20,
+        ge=1,
+        le=3600,
+        description="A replica hangs that has requests running and made no token for this long: it is restarted.",
+    )
+    slow_start_seconds: Whole = Field(
+        default=10, ge=0, le=3600, description="A replica that comes back takes its full share only after this long."
+    )
+
+
 class Model(Part):
     """One model and the replicas that serve it."""
 
@@ -108,7 +161,10 @@ class Model(Part):
     source: Source = Field(description="Where the weights come from.")
     engine: Engine = Field(default=Engine.VLLM, description="vLLM on GPUs (`vllm`) or on CPU cores (`vllm-cpu`).")
     replicas: Whole | None = Field(
-        default=None, ge=1, le=31, description="How many engines serve the model; 1, or as many as `gpus` lists."
+        default=None,
+        ge=1,
+        le=MOST_REPLICAS,
+        description="How many engines serve the model; 1, or as many as `gpus` lists.",
     )
     gpus: GpuCount | tuple[tuple[GpuId, ...], ...] | None = Field(
         default=None,
@@ -121,6 +177,14 @@ class Model(Part):
         default=None, description="A sampling preset: the model's default sampling parameters."
     )
     environment: dict[str, str] = Field(default_factory=dict, description="Environment variables of the engine.")
+    routing: Routing = Field(
+        default=Routing.LMETRIC,
+        description="Which replica gets a request: where it has least to compute and least company (`lmetric`), its "
+        "session's (`session`: by the header X-Session-Id, `prompt_cache_key` or `user`), the one with fewest requests "
+        "(`least-requests`), or each in turn (`round-robin`).",
+    )
+    admission: Admission = Field(default=Admission(), description="How many requests it takes before it says 429.")
+    health: Health = Field(default=Health(), description="When a replica gets no requests, and is restarted.")
     startup_seconds: Whole = Field(
         default=1800, ge=30, le=86400, description="How long downloading, loading and compiling may take."
     )
@@ -128,6 +192,23 @@ class Model(Part):
         default=30, ge=0, le=3600, description="How long requests in flight may take to end when an engine stops."
     )
     targets: tuple[Target, ...] = Field(default=(), description="What the load test must show for this model.")
+
+
+class Mirror(Part):
+    """A share of a split's requests that a second model gets too."""
+
+    model: str = Field(description="Name of the model that gets the copies; its answers are dropped.")
+    ratio: Number = Field(gt=0, le=1, description="Share of the split's requests that is copied.")
+
+
+class Split(Part):
+    """A name that stands for several models: each of its requests goes to one of them, by weight."""
+
+    name: ClientModelName = Field(description="The name clients use.")
+    weights: dict[str, Weight] = Field(
+        min_length=1, description="Weight by the model's name; its share is the weight over the sum of all."
+    )
+    mirror: Mirror | None = Field(default=None, description="Copies a share of the requests to a model, unseen.")
 
 
 class Tls(Part):
@@ -146,7 +227,8 @@ class Gateway(Part):
     )
     port: Whole = Field(default=8000, ge=1, le=65535, description="Port to publish on.")
     api_keys_file: Path | None = Field(
-        default=None, description="One `NAME KEY` a line; relative to the deployment file. None: no key is asked for."
+        default=None,
+        description="Who may ask, as `vllmstack keys` writes it; relative to this file. None: no key is asked for.",
     )
     tls: Tls | None = Field(default=None, description="HTTPS instead of HTTP.")
     body_limit_mib: Whole = Field(default=32, ge=1, le=1024, description="Largest request body; images travel in it.")
@@ -185,6 +267,9 @@ class Deployment(Part):
     name: Name = Field(description="The deployment's name: lower case, digits, `.` and `-`.")
     description: str = Field(default="", description="What it is for, in a sentence.")
     models: tuple[Model, ...] = Field(min_length=1, description="The models to serve.")
+    splits: tuple[Split, ...] = Field(
+        default=(), description="Names that stand for several models: a canary, or a model and its quantised variant."
+    )
     gateway: Gateway = Field(default=Gateway(), description="The only published service.")
     gpu: Gpu = Field(default=Gpu(), description="How containers get GPUs, and what to plan for.")
     monitoring: Monitoring = Field(default=Monitoring(), description="Prometheus and Grafana.")

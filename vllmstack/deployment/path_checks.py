@@ -45,9 +45,32 @@ def model_directory_problems(place: str, written: Path, directory: Path) -> Iter
         )
 
 
+def adapter_problems(place: str, written: str, folder: Path | None, *, can_download: bool) -> Iterator[Problem]:
+    """A LoRA adapter that the engine would not find; no folder: ``written`` is taken for a hub id."""
+    if folder is None:
+        if not can_download:
+            yield Problem(
+                place=place,
+                fact=f"there is no directory {shown(written)}, and a model from a directory has no way to the hub",
+                hint="download the adapter, and write its path relative to the deployment file",
+            )
+    elif not folder.is_dir():
+        yield Problem(
+            place=place,
+            fact=f"there is no directory {shown(written)}",
+            hint="write a path relative to the deployment file, an absolute one, or a hub id: ORGANISATION/NAME",
+        )
+    elif not (folder / "adapter_config.json").is_file():
+        yield Problem(
+            place=place,
+            fact=f"{shown(written)} has no adapter_config.json, so it holds no LoRA adapter",
+            hint="name the folder that holds adapter_config.json and the adapter's weights",
+        )
+
+
 def api_keys_problems(place: str, written: Path, file: Path) -> Iterator[Problem]:
     """A key file that is missing, unreadable or wrong; its problems carry the key file's own name and lines."""
-    text, problem = _read(place, written, file, "make it with one `NAME KEY` a line")
+    text, problem = _read(place, written, file, "`vllmstack keys add NAME --deployment THIS_FILE` makes it")
     if problem:
         yield problem
     for found in key_file_problems(text) if text is not None else ():

@@ -10,14 +10,18 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from vllmstack.deployment.model import (
+    Admission,
     Deployment,
     Gateway,
     Gpu,
+    Health,
+    Mirror,
     Model,
     Monitoring,
     Part,
     Percentiles,
     Source,
+    Split,
     Target,
     TargetLoad,
     Tls,
@@ -30,9 +34,13 @@ SECTIONS: tuple[tuple[str, type[Part]], ...] = (
     ("The file", Deployment),
     ("models", Model),
     ("models/source", Source),
+    ("models/admission", Admission),
+    ("models/health", Health),
     ("models/targets", Target),
     ("models/targets/load", TargetLoad),
     ("models/targets/*_seconds", Percentiles),
+    ("splits", Split),
+    ("splits/mirror", Mirror),
     ("gateway", Gateway),
     ("gateway/tls", Tls),
     ("gpu", Gpu),
@@ -85,7 +93,8 @@ def _type(field: FieldInfo) -> str:
     words = _words(field.annotation)
     if "ge" in limits and "le" in limits:
         return f"{words}, {limits['ge']:g} to {limits['le']:,}"
-    return words + "".join(f", {sign} {limits[name]:g}" for name, sign in (("ge", "≥"), ("gt", ">")) if name in limits)
+    signs = (("ge", "≥"), ("gt", ">"), ("le", "≤"))
+    return words + "".join(f", {sign} {limits[name]:g}" for name, sign in signs if name in limits)
 
 
 def _words(annotation: Any) -> str:  # noqa: PLR0911

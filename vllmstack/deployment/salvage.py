@@ -15,6 +15,9 @@ _STAND_INS: Mapping[str, Any] = {
     "load": {"concurrency": 1},
     "certificate": "stand-in",
     "key": "stand-in",
+    "weights": {"stand-in": 1},
+    "model": "stand-in",
+    "ratio": 1,
 }
 """For what is required and missing, or wrong: what rules find here is not reported, see ``areas``."""
 _DEVICES = ("engine", "replicas", "gpus", "cpus")
@@ -36,6 +39,8 @@ def areas(wrong: Iterable[Location]) -> set[str]:
     """Places whose further problems would only follow from a value that is wrong already."""
     found = set()
     for location in wrong:
+        if location[0] == "models" and location[2:3] in ((), ("name",)):
+            found.add("splits")  # they name models
         if location[0] != "models" or len(location) < 3:
             found.add("/".join(map(str, location[:2])))
             continue
@@ -63,8 +68,11 @@ def _take_out(data: Any, location: Location) -> None:
             return
     if isinstance(data, list) and isinstance(last, int) and last < len(data):
         # A stand-in keeps the numbers of the items after it.
-        data[last] = {"name": f"stand-in-{last}", "source": {"hub": "stand/in"}} if path == ["models"] else None
-        if data[last] is None:
+        if path == ["models"]:
+            data[last] = {"name": f"stand-in-{last}", "source": {"hub": "stand/in"}}
+        elif path == ["splits"]:
+            data[last] = {"name": f"stand-in-{last}", "weights": {"stand-in": 1}}
+        else:
             del data[last]
     elif isinstance(data, dict):
         if last in _STAND_INS:

@@ -233,7 +233,8 @@ def _disk_check(plan: Plan, client: docker.DockerClient) -> Check:
 
 def _readable_checks(project: Project) -> Iterable[Check]:
     """Containers read the clone's files as users of their own: a clone made under umask 077 is closed to them."""
-    mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", "docker/engine/health.py")
+    engine = ("docker/engine/health.py", "docker/engine/evidence.py")
+    mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", *engine)
     files = [project.root / path for path in mounted if (project.root / path).exists()]
     closed = [str(file.relative_to(project.root)) for file in files if not file.stat().st_mode & stat.S_IROTH]
     if closed:

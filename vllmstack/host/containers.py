@@ -35,6 +35,16 @@ class Container:
     out_of_memory: bool
     host_ports: tuple[int, ...] = ()
     """Where it is published."""
+    digest: str = ""
+    """What it was made from, as its label says."""
+    image: str = ""
+    """The image's id."""
+    started_at: str = ""
+    """RFC 3339, in UTC."""
+    stop_seconds: int = 10
+    """Between being asked to stop and being killed."""
+    startup_seconds: int = 0
+    """How long it may take to become healthy."""
 
     @property
     def is_engine(self) -> bool:
@@ -135,4 +145,9 @@ def _look(attributes: dict[str, Any]) -> Container:
             for binding in bindings
             if binding["HostPort"]
         ),
+        digest=labels.get("vllmstack.config", ""),
+        image=attributes.get("Image", ""),
+        started_at=state.get("StartedAt", ""),
+        stop_seconds=attributes["Config"].get("StopTimeout") or 10,
+        startup_seconds=(attributes["Config"].get("Healthcheck") or {}).get("StartPeriod", 0) // 1_000_000_000,
     )

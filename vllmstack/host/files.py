@@ -8,8 +8,8 @@ from vllmstack.errors import HostError, Problem
 from vllmstack.project import Project
 
 
-def write_rendered(project: Project, deployment_name: str, files: Mapping[str, str]) -> Path:
-    """Writes the files below ``.vllmstack/NAME/`` and removes others that an earlier rendering left there.
+def write_rendered(project: Project, deployment_name: str, files: Mapping[str, str], *, alone: bool = True) -> Path:
+    """Writes the files below ``.vllmstack/NAME/``; ``alone``: others that an earlier rendering left there are removed.
 
     An unchanged file is not touched. Returns the folder.
 
@@ -25,7 +25,7 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
             # Containers enter them as other users, whatever this one's umask is.
             if parent.stat().st_mode & 0o777 != 0o755:
                 parent.chmod(0o755)
-        for file in folder.rglob("*"):
+        for file in folder.rglob("*") if alone else ():
             if file.is_file() and file not in wanted:
                 file.unlink()
     except OSError as error:
@@ -36,6 +36,29 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
             )
         ) from None
     return folder
+
+
+def read_rendered(project: Project, deployment_name: str, *prefixes: str) -> dict[str, str]:
+    """Text by path of what is rendered below ``.vllmstack/NAME/``, where the path begins with one of these.
+
+    Raises:
+        HostError: a file cannot be read.
+    """
+    folder = project.rendered(deployment_name)
+    found = {}
+    try:
+        for file in sorted(folder.rglob("*")):
+            path = str(file.relative_to(folder))
+            if path.startswith(prefixes) and file.is_file() and not file.name.startswith("."):
+                found[path] = file.read_text()
+    except OSError as error:
+        raise HostError(
+            Problem(
+                fact=f"cannot read {error.filename or folder}: {error.strerror}",
+                hint="give this user the folder .vllmstack",
+            )
+        ) from None
+    return found
 
 
 def make_current(project: Project, deployment_name: str | None) -> None:

@@ -48,6 +48,29 @@ class ImageSupply:
                 provided[name] = reference
         return provided
 
+    def foresee(self, images: Mapping[str, Image]) -> dict[str, str]:
+        """What :meth:`provide` would give as far as that can be said without pulling or building anything."""
+        foreseen = {}
+        for name, image in images.items():
+            if not image.pulled or self._has(image.reference):
+                foreseen[name] = image.reference
+            elif image.build and self._has(replacement(name, image)):
+                foreseen[name] = replacement(name, image)
+            elif name not in OPTIONAL:
+                foreseen[name] = image.reference
+        return foreseen
+
+    def identity(self, reference: str, image: Image) -> str:
+        """The id of the image on this machine; empty if it is not there, or would be built again."""
+        try:
+            found = self._client.images.get(reference)
+        except docker.errors.ImageNotFound:
+            return ""
+        built_here = image.build is not None and (not image.pulled or reference != image.reference)
+        if built_here and image.build and found.labels.get(SOURCE_LABEL) != self._digest(image.build):
+            return ""
+        return str(found.id)
+
     def _provide(self, name: str, image: Image) -> str | None:
         complaint = ""
         if image.pulled:

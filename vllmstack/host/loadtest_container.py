@@ -22,6 +22,7 @@ from vllmstack.errors import HostError, InvalidInput, Problem
 from vllmstack.host.compose import Compose
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.image_supply import ImageSupply
+from vllmstack.host.processes import interruptible
 from vllmstack.host.running import running_deployment, running_variables
 from vllmstack.host.startup import end
 from vllmstack.images import Image, load_images
@@ -88,7 +89,7 @@ def run_in_container(arguments: Sequence[str | Path], *, workers: int = 0, needs
     options += [] if terminal else ["--no-TTY", "--interactive=false"]
     options += [f"--volume={file}:{file}:ro" for file in mounts]
     options += [f"--env={variable}" for variable in ("COLUMNS", "NO_COLOR") if variable in os.environ]
-    with _workers(compose, workers), _interruptible():
+    with _workers(compose, workers), interruptible():
         process = subprocess.Popen(
             compose.command("--progress", "quiet", "run", *options, RUN_SERVICE, *words),
             cwd=project.root,
@@ -214,20 +215,6 @@ def _workers(compose: Compose, count: int) -> Iterator[None]:
         yield
     finally:
         compose.run("rm", "--stop", "--force", WORKER_SERVICE, doing="removing the workers")
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """What else ends a program, a closed terminal or a CI job's end, is an interruption too: it cleans up."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _attend(process: "subprocess.Popen[bytes]", client: docker.DockerClient, name: str) -> None:

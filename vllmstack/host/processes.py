@@ -1,8 +1,10 @@
 """Other programs, run so that their failure can be told to a person."""
 
+import contextlib
 import os
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from vllmstack.errors import HostError, Problem
@@ -47,3 +49,17 @@ def run(
         tail = "\n".join(f"    {line[:LINE_CHARACTERS]}" for line in complaint.strip().splitlines()[-LAST_LINES:])
         raise HostError(Problem(fact=f"{doing} failed (exit {done.returncode}):\n{tail}", hint=hint))
     return output
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """What else ends a program, a closed terminal or a CI job's end, is an interruption too: it cleans up."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

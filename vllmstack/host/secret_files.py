@@ -3,20 +3,27 @@
 import contextlib
 import os
 import secrets
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from vllmstack.deployment.api_keys import ApiKey, gateway_text, new_secret
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import HostError, Problem
+from vllmstack.host.key_file import read_keys
 from vllmstack.project import Project
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - a file's name
 HUB_TOKEN = "hub_token"  # noqa: S105
+API_KEYS = "api_keys"
+"""What the gateway reads: hashes of the users' keys and of the stack's own."""
+STACK_KEY = "stack_key"
+"""A key for the stack itself: its check at the start, `chat`, the load test. No user's key is kept anywhere."""
 NOTHING = "none"
 """An empty file: Compose wants a file for each secret that compose.yaml names, also for one nobody asked for."""
 
 
 def prepare_secrets(project: Project, deployment: Deployment) -> None:
-    """Makes what is missing: Grafana's password on first use, the hub token out of HF_TOKEN.
+    """Makes what is missing: Grafana's password and the stack's own key on first use, the hub token out of HF_TOKEN.
 
     The folder is closed to other users (0700); the files are readable (0444), because a container reads them as a
     user of its own and Compose mounts them as they are.
@@ -24,8 +31,25 @@ def prepare_secrets(project: Project, deployment: Deployment) -> None:
     Raises:
         HostError: the folder is another user's, or cannot be written.
     """
-    try:
+    with _said_clearly(project):
         _prepare(project, deployment)
+
+
+def write_keys(project: Project, keys: Sequence[ApiKey]) -> None:
+    """Gives the gateway these keys and the stack's own; one that runs takes them over within seconds.
+
+    Raises:
+        HostError: the folder is another user's, or cannot be written.
+    """
+    with _said_clearly(project):
+        own = _own(project.secrets / STACK_KEY, new_secret)
+        _write(project.secrets / API_KEYS, gateway_text(keys, own))
+
+
+@contextlib.contextmanager
+def _said_clearly(project: Project) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise HostError(
             Problem(
@@ -39,16 +63,14 @@ def _prepare(project: Project, deployment: Deployment) -> None:
     project.secrets.mkdir(mode=0o700, exist_ok=True)
     project.secrets.chmod(0o700)
     _write(project.secrets / NOTHING, "")
-    password = project.secrets / GRAFANA_PASSWORD
     # With an empty file Grafana would take its own default.
-    if not password.exists() or not password.read_text().strip():
-        _write(password, secrets.token_urlsafe(24))
+    _own(project.secrets / GRAFANA_PASSWORD, lambda: secrets.token_urlsafe(24))
     token = hub_token(project)
     if token and any(model.source.gated for model in deployment.models):
         _write(project.secrets / HUB_TOKEN, token)
     gateway = deployment.gateway
     if gateway.api_keys_file:
-        _write(project.secrets / "api_keys", gateway.api_keys_file.read_text())
+        write_keys(project, read_keys(gateway.api_keys_file, str(gateway.api_keys_file)))
     if gateway.tls:
         _write(project.secrets / "tls_certificate", gateway.tls.certificate.read_text())
         _write(project.secrets / "tls_key", gateway.tls.key.read_text())
@@ -64,6 +86,13 @@ def hub_token(project: Project) -> str | None:
             if token := file.read_text().strip():
                 return token
     return None
+
+
+def _own(file: Path, make: Callable[[], str]) -> str:
+    """A secret of the stack's own, made where the file is not there or empty."""
+    if not file.exists() or not file.read_text().strip():
+        _write(file, make())
+    return file.read_text().strip()
 
 
 def _write(file: Path, text: str) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 
 import docker
@@ -14,10 +15,13 @@ from vllmstack.host.containers import Container, containers, last_lines, warm_en
 
 POLL_SECONDS = 1.0
 LOG_LINES = 60
+LOGS = ".vllmstack/.logs"
+"""What containers said that did not come up; they are removed."""
 
 # vLLM's own log lines, 0.26 to 0.32, the latest phase first.
+STARTED = re.compile(r"Application startup complete|Uvicorn running")
 PHASES = (
-    (re.compile(r"Application startup complete|Uvicorn running"), "serving"),
+    (STARTED, "serving"),
     (re.compile(r"Starting vLLM (API )?server|Warming up|Supported tasks"), "warming"),
     (re.compile(r"Capturing (CUDA|cudagraph)|Graph capturing"), "capturing CUDA graphs"),
     (re.compile(r"GPU KV cache size|Available KV cache memory|CPU KV cache"), "making the KV cache"),
@@ -72,6 +76,44 @@ def await_stack(
         time.sleep(POLL_SECONDS)
 
 
+def await_service(
+    client: docker.DockerClient, service: str, show: Callable[[list[tuple[Container, str]]], None]
+) -> Container:
+    """Returns one service's container, just made, once it is healthy. ``show`` is as in :func:`await_stack`.
+
+    Raises:
+        StackError: it stopped or was restarted (with its own last lines), is gone, or took longer than it may.
+    """
+    while True:
+        one = next((one for one in containers(client) if one.service == service), None)
+        if one is None:
+            raise StackError(
+                Problem(file=service, fact="its container is gone", hint="see who removed it: `docker events`")
+            )
+        show([(one, _phase_of(client, one))])
+        if _has_failed(one, {}) or one.health == "unhealthy":
+            raise StackError([_explain(client, one)])
+        if one.status == "running" and one.health == "healthy":
+            return one
+        time.sleep(POLL_SECONDS)
+
+
+def last_start_seconds(client: docker.DockerClient, container: Container) -> float | None:
+    """From the engine's start to its "Application startup complete", by its log; None if that does not say."""
+    try:
+        started = _moment(container.started_at)
+        text = client.containers.get(container.identity).logs(
+            since=started, until=started + max(container.startup_seconds, 60), timestamps=True, stream=False
+        )
+    except (docker.errors.APIError, ValueError):
+        return None
+    for line in text.decode(errors="replace").splitlines():
+        stamp, _, said = line.partition(" ")
+        if STARTED.search(said):
+            return _moment(stamp) - started
+    return None
+
+
 def warm_stack(client: docker.DockerClient) -> None:
     """One token from every engine, all at once.
 
@@ -99,6 +141,12 @@ def _phase_of(client: docker.DockerClient, container: Container) -> str:
     if not container.is_engine or container.status != "running" or container.state != "loading":
         return container.state
     return phase(last_lines(client, container, LOG_LINES))
+
+
+def _moment(stamp: str) -> float:
+    """Docker's time stamp, with nanoseconds, as seconds since 1970."""
+    whole, _, fraction = stamp.removesuffix("Z").partition(".")
+    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 def _has_failed(container: Container, before: Mapping[str, int]) -> bool:
@@ -130,6 +178,13 @@ def _explain(client: docker.DockerClient, container: Container) -> Problem:
     lines = [line for line in last_lines(client, container, 200) if line.strip()]
     telling = _telling(lines)[-TELLING_LINES:] or lines[-TELLING_LINES:]
     quoted = "\n".join(f"    {line[:300]}" for line in telling)
+    if container.status == "running" and not container.restarts:
+        said = f"the container does not become healthy ({container.health_line or 'no word'}); its last words:"
+        return Problem(
+            file=container.service,
+            fact=f"{said}\n{quoted}",
+            hint="raise `startup_seconds` in the deployment if it only needs more time",
+        )
     reason = "was killed: out of memory" if container.out_of_memory else f"stopped (exit {container.exit_code})"
     return Problem(
         file=container.service,

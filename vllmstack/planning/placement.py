@@ -28,11 +28,6 @@ class Replica:
         return f"{service_prefix(self.model)}-{self.number}"
 
     @property
-    def model_file(self) -> str:
-        """Name of the rendered `--config` file, which all replicas of a model share."""
-        return f"{service_prefix(self.model).removeprefix('engine-')}.yaml"
-
-    @property
     def address(self) -> str:
         return f"{self.service}:{ENGINE_PORT}"
 
@@ -40,6 +35,11 @@ class Replica:
 def service_prefix(model: Model) -> str:
     """``engine-llama-3.1-8b`` and the like: what Compose and DNS accept of the model's name."""
     return "engine-" + re.sub(r"[^a-z0-9]+", "-", model.name.lower()).strip("-")
+
+
+def model_slug(model: Model) -> str:
+    """The model's name as a file's or a folder's."""
+    return service_prefix(model).removeprefix("engine-")
 
 
 def replica_count(model: Model) -> int:

@@ -1,4 +1,4 @@
-"""``engines/MODEL.yaml``: vLLM's own ``--config`` file for one model; all its replicas read the same one.
+"""``engines/MODEL-DIGEST.yaml``: vLLM's own ``--config`` file for one model; all its replicas read the same one.
 
 How vLLM reads it (vllm/utils/argparse_utils.py, load_config_file) decides what is written here:
 - `true` becomes ``--name``. `false` becomes ``--no-name`` in 0.32.0 and is dropped in 0.26.0, so that an option that is
@@ -8,29 +8,57 @@ How vLLM reads it (vllm/utils/argparse_utils.py, load_config_file) decides what 
 - Names may carry dashes or underscores; dashes are what vLLM's documentation shows.
 """
 
+import hashlib
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from vllmstack.deployment.model import Model
+from vllmstack.deployment.adapters import OPTION as LORA_MODULES
+from vllmstack.deployment.adapters import adapters_of
+from vllmstack.deployment.model import Deployment, Model, Split
 from vllmstack.deployment.options import PARALLEL_SIZES, Kind, normalised, option_list
 from vllmstack.deployment.presets import PRESETS
-from vllmstack.planning.placement import ENGINE_PORT, gpus_per_replica, service_prefix
+from vllmstack.planning.placement import ENGINE_PORT, gpus_per_replica, model_slug
+
+_TELLING_USAGE = {"enable_force_include_usage": True}
+"""Where keys are asked for (a deployment may still set it): the gateway settles a key's tokens by the usage that vLLM
+tells, which a stream has without this only if its client asks. In 0.26.0 and 0.32.0 alike (should_include_usage) it
+stands for both of ``stream_options``, include_usage and continuous_usage_stats: every chunk carries a usage, and one
+more at the end nothing else. The gateway keeps from clients what they have not asked for. Without keys nobody needs it,
+and it costs engine and gateway a few µs a chunk. Models that generate nothing ignore it."""
 
 
 def model_directory(model: Model) -> str:
     """Where a local model lies inside the engine's container, mounted read-only."""
-    return "/models/" + service_prefix(model).removeprefix("engine-")
+    return "/models/" + model_slug(model)
 
 
-def render_engine_config(replica_model: Model) -> str:
-    """The text of vLLM's ``--config`` file; the same model always gives the same bytes."""
-    model = replica_model
+def config_path(model: Model, deployment: Deployment) -> str:
+    """The file's path, relative to ``.vllmstack/NAME/``.
+
+    Its name changes with its text: an engine that Docker starts again reads what it was made with, whatever has been
+    rendered since.
+    """
+    digest = hashlib.sha256(render_engine_config(model, deployment).encode()).hexdigest()[:8]
+    return f"engines/{model_slug(model)}-{digest}.yaml"
+
+
+def adapter_directory(number: int) -> str:
+    """Where a model's LoRA adapter from a folder lies inside the container, mounted read-only; counts from 1."""
+    return f"/adapters/{number}"
+
+
+def render_engine_config(model: Model, deployment: Deployment) -> str:
+    """The text of vLLM's ``--config`` file; the same model always gives the same bytes.
+
+    A request for one of the deployment's splits arrives with its name, which the engine must know.
+    """
     entries: dict[str, Any] = {"model": model.source.hub or model_directory(model)}
     if model.source.revision:
         entries["revision"] = model.source.revision
-    entries["served-model-name"] = [model.name, *model.aliases]
+    entries["served-model-name"] = [model.name, *model.aliases, *_split_names(model, deployment.splits)]
     # On the engines' internal network; only the gateway reaches it.
     entries["host"] = "0.0.0.0"  # noqa: S104
     entries["port"] = ENGINE_PORT
@@ -39,11 +67,26 @@ def render_engine_config(replica_model: Model) -> str:
         entries["tensor-parallel-size"] = gpus_per_replica(model)
     if model.sampling:
         entries["override-generation-config"] = dict(PRESETS[model.sampling].parameters)
-    for name, value in sorted(normalised(model.serve).items()):
+    serve = normalised(model.serve)
+    if adapters := adapters_of(serve):
+        serve[LORA_MODULES] = [
+            adapter.at(adapter_directory(number) if adapter.folder else adapter.path)
+            for number, adapter in enumerate(adapters, start=1)
+        ]
+    telling = _TELLING_USAGE if deployment.gateway.api_keys_file else {}
+    for name, value in sorted((telling | serve).items()):
         entries |= _entry(name, value)
     return yaml.dump(
         entries, Dumper=_Readable, sort_keys=False, default_flow_style=False, allow_unicode=True, width=120
     )
+
+
+def _split_names(model: Model, splits: Sequence[Split]) -> list[str]:
+    return [
+        split.name
+        for split in splits
+        if model.name in split.weights or (split.mirror and split.mirror.model == model.name)
+    ]
 
 
 class _Readable(yaml.SafeDumper):

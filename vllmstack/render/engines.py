@@ -1,17 +1,19 @@
 """``engines.compose.yaml``: one Compose service a replica, and the networks and volumes that engines need."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from vllmstack.deployment.model import Engine, GpuAccess, Model
+from vllmstack.deployment.adapters import adapters_of
+from vllmstack.deployment.model import Deployment, Engine, GpuAccess, Model
 from vllmstack.images import ENGINE_IMAGES, Image
 from vllmstack.planning.host_memory import CONTAINER_GIB
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
-from vllmstack.render.engine_config import model_directory, render_engine_config
+from vllmstack.render.engine_config import adapter_directory, config_path, model_directory
 from vllmstack.render.header import header
 
 STATE_TO_ROOT = "../.."
@@ -20,6 +22,9 @@ STATE_TO_ROOT = "../.."
 DEFAULT_MEMORY_GIB = {Engine.VLLM: 64.0, Engine.VLLM_CPU: CONTAINER_GIB}
 """Limits, not reservations. vllm: weights are mapped through the page cache, and swap space and pinned buffers add a
 few GiB; vllm-cpu: 2.5 GB were measured for a tiny model with 1 GiB of KV cache, and torch.compile's compilers add."""
+
+DIGEST_LABEL = "vllmstack.config"
+"""Of an engine's container: what it was made from."""
 
 GRACE_SECONDS = 15
 """What an engine gets beyond its drain before Docker kills it."""
@@ -30,7 +35,7 @@ def render_engines(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
     first: dict[str, Replica] = {}
     services: dict[str, Any] = {}
     for replica in plan.replicas:
-        service = _service(replica, plan.deployment.gpu.access, images[ENGINE_IMAGES[replica.model.engine]].reference)
+        service = _service(replica, plan.deployment, images[ENGINE_IMAGES[replica.model.engine]].reference)
         # Whoever comes first downloads and compiles; the others find both in the volumes.
         leader = first.setdefault(replica.model.name, replica)
         if leader is not replica and _fills_a_shared_cache(replica.model):
@@ -58,7 +63,7 @@ def _literal(value: Any) -> Any:
     return [_literal(part) for part in value] if isinstance(value, list) else value
 
 
-def _service(replica: Replica, access: GpuAccess, image: str) -> dict[str, Any]:
+def _service(replica: Replica, deployment: Deployment, image: str) -> dict[str, Any]:
     model = replica.model
     on_cpu = model.engine is Engine.VLLM_CPU
     memory_gib = model.memory_gib or DEFAULT_MEMORY_GIB[model.engine]
@@ -72,11 +77,9 @@ def _service(replica: Replica, access: GpuAccess, image: str) -> dict[str, Any]:
             "vllmstack.model": model.name,
             "vllmstack.replica": str(replica.number),
             "vllmstack.gpus": ",".join(map(str, replica.gpu_ids)),
-            # Changed options make a new container: Compose does not look into what is mounted.
-            "vllmstack.config": hashlib.sha256(render_engine_config(model).encode()).hexdigest()[:16],
         },
         "environment": _environment(replica),
-        "volumes": [_bind(f"./engines/{replica.model_file}", "/etc/vllmstack/engine.yaml")],
+        "volumes": [_bind(f"./{config_path(model, deployment)}", "/etc/vllmstack/engine.yaml")],
         "mem_limit": f"{round(memory_gib * 1024)}m",
         "stop_grace_period": f"{model.drain_seconds + GRACE_SECONDS}s",
         "healthcheck": {"start_period": f"{model.startup_seconds}s"},
@@ -86,16 +89,25 @@ def _service(replica: Replica, access: GpuAccess, image: str) -> dict[str, Any]:
         service["volumes"].append(_bind(str(model.source.directory), model_directory(model)))
     else:
         service["networks"].append("downloads")
+    for number, adapter in enumerate(adapters_of(model.serve), start=1):
+        if adapter.folder:
+            service["volumes"].append(_bind(str(adapter.folder), adapter_directory(number)))
     if _needs_token(model):
         service["secrets"] = ["hub_token"]
     if replica.gpu_ids:
-        service |= _gpus(replica.gpu_ids, access)
+        service |= _gpus(replica.gpu_ids, deployment.gpu.access)
+    # Of all that makes the container, its options too, which the mounted file's name stands for: `apply` compares it.
+    service["labels"][DIGEST_LABEL] = _digest(json.dumps(service, sort_keys=True))
     return service
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _environment(replica: Replica) -> dict[str, str]:
     model = replica.model
-    environment: dict[str, str] = {}
+    environment = {"VLLMSTACK_HUNG_SECONDS": str(model.health.hung_seconds)}  # of docker/engine/health.py
     if model.engine is Engine.VLLM_CPU:
         # Without it every engine binds its threads to the same first core.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, replica.cpu_ids))

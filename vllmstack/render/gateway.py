@@ -2,17 +2,22 @@
 
 nginx includes the files below ``gateway/`` from ``/etc/vllmstack/gateway`` (read-only):
 
-    routes.json      names, pools and replicas for njs (``js_preload_object``)
+    routes.json      names, splits, pools, replicas and their limits for njs (``js_preload_object``)
     upstreams.conf   one upstream a model
     limits.conf      body size, timeouts, zones (http level)
     listen.conf      port, TLS, connections of one address (server level)
     admission.conf   requests a minute (every location of the API)
+    mirror.conf      copies for a split's mirror (every location that an engine serves)
 """
 
 import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from vllmstack.deployment.model import Gateway, Model
-from vllmstack.planning.placement import Replica, service_prefix
+from vllmstack.deployment.adapters import adapters_of
+from vllmstack.deployment.model import Gateway, Model, Split
+from vllmstack.deployment.options import normalised
+from vllmstack.planning.placement import Replica, replica_count, service_prefix
 from vllmstack.planning.plan import Plan
 from vllmstack.render.header import header
 
@@ -26,7 +31,8 @@ METRICS_PORT = 9113
 """Metrics and the container's health; not published."""
 
 _CONNECT_MILLISECONDS = 2_000
-_NEXT_UPSTREAM_MILLISECONDS = 10_000
+_SEQUENCES = 256
+"""vLLM's max_num_seqs where nothing else is said; its own default differs from GPU to GPU (128 to 1,024)."""
 
 
 def render_gateway(plan: Plan) -> dict[str, str]:
@@ -36,6 +42,7 @@ def render_gateway(plan: Plan) -> dict[str, str]:
         "admission.conf": _admission(gateway),
         "limits.conf": _limits(gateway),
         "listen.conf": _listen(gateway),
+        "mirror.conf": _mirror(plan.deployment.splits),
         "upstreams.conf": _upstreams(plan),
     }
     heading = header(plan.deployment)
@@ -56,39 +63,86 @@ def _replicas(plan: Plan, model: Model) -> list[Replica]:
 
 def _routes(plan: Plan) -> str:
     models = plan.deployment.models
-    names = {name: index for index, model in enumerate(models) for name in (model.name, *model.aliases)}
+    index_of = {model.name: index for index, model in enumerate(models)}
+    names = {
+        name: index
+        for index, model in enumerate(models)
+        for name in (model.name, *model.aliases, *(adapter.name for adapter in adapters_of(model.serve)))
+    }
     routes = {
         "api_keys": plan.deployment.gateway.api_keys_file is not None,
         "requests_per_minute": plan.deployment.gateway.requests_per_minute,
         "names": names,
-        "models": [
-            {
-                "name": model.name,
-                "aliases": list(model.aliases),
-                "pool": service_prefix(model),
-                "replicas": [replica.service for replica in _replicas(plan, model)],
-            }
-            for model in models
-        ],
+        "splits": {split.name: _split(split, index_of) for split in plan.deployment.splits},
+        "models": [_model(plan, model) for model in models],
     }
     return json.dumps(routes, indent=2) + "\n"
 
 
+def _split(split: Split, index_of: Mapping[str, int]) -> dict[str, Any]:
+    """Models by their index in routes.json, with shares that add up to 1."""
+    total = sum(split.weights.values())
+    return {
+        "weights": [[index_of[name], weight / total] for name, weight in split.weights.items()],
+        "mirror": {"model": index_of[split.mirror.model], "ratio": split.mirror.ratio} if split.mirror else None,
+    }
+
+
+def _mirror(splits: Sequence[Split]) -> list[str]:
+    # Only where a split has one: nginx makes a subrequest for every request, and a variable says whether it is sent.
+    if not any(split.mirror for split in splits):
+        return ["# No split has a mirror."]
+    return ["mirror /-/mirror;"]
+
+
+def _model(plan: Plan, model: Model) -> dict[str, Any]:
+    return {
+        "name": model.name,
+        "aliases": list(model.aliases),
+        "adapters": [adapter.name for adapter in adapters_of(model.serve)],
+        "pool": service_prefix(model),
+        "replicas": [replica.service for replica in _replicas(plan, model)],
+        "routes": [_route(replica) for replica in _replicas(plan, model)],
+        "policy": model.routing,
+        "max_in_flight": model.admission.max_in_flight or _sequences(model) * replica_count(model),
+        "max_queue_seconds": model.admission.max_queue_seconds,
+        "hold_seconds": model.admission.hold_seconds,
+        "hung_seconds": model.health.hung_seconds,
+        "slow_start_seconds": model.health.slow_start_seconds,
+    }
+
+
+def _sequences(model: Model) -> int:
+    """How many requests one replica works on at a time: each of its data-parallel engines has a batch of its own."""
+    serve = normalised(model.serve)
+    return int(serve.get("max_num_seqs", _SEQUENCES)) * int(serve.get("data_parallel_size", 1))
+
+
+def _route(replica: Replica) -> str:
+    """nginx's name for a replica within its pool: services have up to 63 characters, routes at most 32."""
+    return f"replica-{replica.number}"
+
+
 def _upstreams(plan: Plan) -> list[str]:
+    # sticky route: njs chooses a replica and sets $peer to its route; without one, least_conn chooses.
+    # max_fails=0: who is left out is for health.js to say, which asks. A poisonous request that makes every replica
+    # answer 500 would else take all of them out.
+    # resolve: a name that does not exist (yet) is no error at start, and a replica's new address is followed.
     # keepalive_timeout: uvicorn closes idle connections after 5 s; nginx must be first, or a request meets a closed
     # one.
-    # resolve: a name that does not exist (yet) is no error at start, and a replica's new address is followed.
     lines: list[str] = []
     for model in plan.deployment.models:
         pool = service_prefix(model)
         servers = [
-            f"server {replica.address} resolve max_fails=2 fail_timeout=5s;" for replica in _replicas(plan, model)
+            f"server {replica.address} resolve route={_route(replica)} max_fails=0;"
+            for replica in _replicas(plan, model)
         ]
         lines += [
             "",
             f"upstream {pool} {{",
             f"    zone {pool} 256k;",
             "    least_conn;",
+            "    sticky route $peer;",
             *(f"    {server}" for server in servers),
             "    keepalive 64;",
             "    keepalive_timeout 4s;",
@@ -98,10 +152,12 @@ def _upstreams(plan: Plan) -> list[str]:
 
 
 def _limits(gateway: Gateway) -> list[str]:
-    # The time for other tries ends well before the read timeout: a replica that is only slow is never asked twice.
+    # The time for other tries ends before the read timeout: what takes too long at one replica is not tried at another,
+    # which would only be busy with it as well. But just before: a replica may die, or be restarted because it hangs,
+    # long after it was given a request, and one that has had no byte yet is then tried elsewhere.
     read_milliseconds = gateway.first_byte_seconds * 1000
     connect = min(_CONNECT_MILLISECONDS, read_milliseconds // 4)
-    next_upstream = min(_NEXT_UPSTREAM_MILLISECONDS, read_milliseconds // 2)
+    next_upstream = read_milliseconds * 9 // 10
     lines = [
         f"client_max_body_size {gateway.body_limit_mib}m;",
         f"proxy_connect_timeout {connect}ms;",

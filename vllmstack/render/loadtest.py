@@ -14,7 +14,7 @@ from vllmstack.images import ENGINE_IMAGES, Image
 from vllmstack.planning.engine_options import whole_number
 from vllmstack.planning.gpus import gpu_types
 from vllmstack.planning.inventory import SeenGpu
-from vllmstack.planning.placement import Replica, gpus_per_replica
+from vllmstack.planning.placement import Replica, gpus_per_replica, model_slug
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import listen_port
 
@@ -42,7 +42,7 @@ def tokenizer_folder(replica: Replica) -> str:
 
     The directory itself may lie anywhere on the host; the load test's container sees only what is rendered.
     """
-    return f"tokenizers/{replica.model_file.removesuffix('.yaml')}"
+    return f"tokenizers/{model_slug(replica.model)}"
 
 
 def _release(images: Mapping[str, Image]) -> str:

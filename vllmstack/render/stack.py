@@ -6,21 +6,33 @@ from collections.abc import Mapping
 from vllmstack.deployment.model import Gateway
 from vllmstack.images import Image
 from vllmstack.planning.plan import Plan
-from vllmstack.render.engine_config import render_engine_config
+from vllmstack.render.engine_config import config_path, render_engine_config
 from vllmstack.render.engines import render_engines
 from vllmstack.render.gateway import listen_port, render_gateway
 from vllmstack.render.header import header
 from vllmstack.render.loadtest import render_loadtest
 from vllmstack.render.prometheus import render_prometheus
 
+ONLY_NEW_GATEWAY = (
+    "VLLMSTACK_PUBLISH",
+    "VLLMSTACK_API_KEYS_FILE",
+    "VLLMSTACK_TLS_CERTIFICATE_FILE",
+    "VLLMSTACK_TLS_KEY_FILE",
+)
+"""What a running gateway cannot take over: its port and what is mounted. nginx reads all else again when it is told."""
+
+PROMETHEUS_RULES = "prometheus/rules/"
+"""Read at Prometheus' start only; it watches its targets, the other files below ``prometheus/``, itself."""
+
 
 def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
     """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes."""
+    splits = plan.deployment.splits
     files = {
         **render_engines(plan, images),
         **{
-            f"engines/{replica.model_file}": header(plan.deployment) + render_engine_config(replica.model)
-            for replica in plan.replicas
+            config_path(model, plan.deployment): header(plan.deployment) + render_engine_config(model, plan.deployment)
+            for model in plan.deployment.models
         },
         **render_gateway(plan),
         **render_prometheus(plan),
@@ -54,17 +66,20 @@ def _variables(plan: Plan, images: Mapping[str, Image], files: Mapping[str, str]
         "VLLMSTACK_STATE": f".vllmstack/{deployment.name}",
         "VLLMSTACK_PUBLISH": f"{f'[{address}]' if ':' in address else address}:{gateway.port}:{listen_port(gateway)}",
         "VLLMSTACK_URL": gateway_url(gateway),
-        "VLLMSTACK_GATEWAY_DIGEST": _digest(files, "gateway/"),
-        "VLLMSTACK_PROMETHEUS_DIGEST": _digest(files, "prometheus/"),
         "VLLMSTACK_RETENTION_DAYS": str(deployment.monitoring.retention_days),
         "VLLMSTACK_SCRAPE_SECONDS": str(deployment.monitoring.scrape_seconds),
     }
     # Copies, made by `up`: the originals may be closed to the user that nginx runs as.
     if gateway.api_keys_file:
         values["VLLMSTACK_API_KEYS_FILE"] = "secrets/api_keys"
+        values["VLLMSTACK_STACK_KEY_FILE"] = "secrets/stack_key"
     if gateway.tls:
         values["VLLMSTACK_TLS_CERTIFICATE_FILE"] = "secrets/tls_certificate"
         values["VLLMSTACK_TLS_KEY_FILE"] = "secrets/tls_key"
+    values["VLLMSTACK_GATEWAY_DIGEST"] = _digest({name: values[name] for name in ONLY_NEW_GATEWAY if name in values})
+    values["VLLMSTACK_PROMETHEUS_DIGEST"] = _digest(
+        {path: text for path, text in files.items() if path.startswith(PROMETHEUS_RULES)}
+    )
     for name in ("gateway", "prometheus", "grafana", "loadtest"):
         if name in images:
             values[f"VLLMSTACK_IMAGE_{name.upper()}"] = images[name].reference
@@ -78,10 +93,7 @@ def _quoted(value: str) -> str:
     return value if value.replace("/", "").replace(".", "").isalnum() else "'" + value.replace("'", "\\'") + "'"
 
 
-def _digest(files: Mapping[str, str], prefix: str) -> str:
-    """Becomes a label of the container: Compose recreates it when what it mounts has changed."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        if path.startswith(prefix):
-            digest.update(f"{path}\0{files[path]}\0".encode())
-    return digest.hexdigest()[:16]
+def _digest(parts: Mapping[str, str]) -> str:
+    """Becomes a label of the container: a new one is made when it changes."""
+    text = "".join(f"{name}\0{parts[name]}\0" for name in sorted(parts))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

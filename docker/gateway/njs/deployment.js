@@ -10,9 +10,9 @@ function replicas(model) {
     return Array.from(model.replicas);
 }
 
-/** Every name and alias that clients may use. */
+/** Every name that clients may use: of models, their aliases and adapters, and of splits. */
 function names() {
-    return Object.keys(routes.names);
+    return Object.keys(routes.names).concat(Object.keys(routes.splits));
 }
 
 /** The model behind a name or alias, or undefined. */
@@ -20,4 +20,9 @@ function find(name) {
     return Object.prototype.hasOwnProperty.call(routes.names, name) ? routes.models[routes.names[name]] : undefined;
 }
 
-export default {find, models, names, replicas};
+/** {weights, mirror} of a name that stands for several models, or undefined. */
+function split(name) {
+    return Object.prototype.hasOwnProperty.call(routes.splits, name) ? routes.splits[name] : undefined;
+}
+
+export default {find, models, names, replicas, split};

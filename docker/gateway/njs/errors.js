@@ -56,6 +56,23 @@ function unauthorized(r) {
     invalid(r, 401, 'invalid_api_key', message);
 }
 
+/** 403: the model exists, and this key may not use it. */
+function notPermitted(r, name) {
+    const message = `This API key may not use the model \`${name}\`.`;
+    send(r, 403, 'permission_error', 'model_not_permitted', message, 'model');
+}
+
+/** 429 or 503 of a request that admission.js refused. */
+function shed(r, refused) {
+    r.headersOut['Retry-After'] = String(refused.retrySeconds);
+    if (refused.reason === 'no_replica') {
+        send(r, 503, 'server_error', 'no_replica_available', wording(503)[2]);
+        return;
+    }
+    const message = `The model has as many requests as it can take. Try again in ${refused.retrySeconds} s.`;
+    send(r, 429, 'rate_limit_error', 'model_overloaded', message);
+}
+
 /** 404 with the names there are, because the usual cause is a typing error. */
 function unknownModel(r, name) {
     const names = deployment.names().join(', ');
@@ -104,4 +121,4 @@ function plainHttp(r) {
     invalid(r, 400, 'https_required', 'This port speaks HTTPS.');
 }
 
-export default {invalid, method, page, plainHttp, unauthorized, unknownModel, upstream};
+export default {invalid, method, notPermitted, page, plainHttp, send, shed, unauthorized, unknownModel, upstream};

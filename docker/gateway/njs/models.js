@@ -33,24 +33,33 @@ async function facts(model) {
     return worthKeeping;
 }
 
+/** The model whose facts a name's entry tells; of a split, the first. */
+function behind(name) {
+    const split = deployment.split(name);
+    return split === undefined ? deployment.find(name) : routes.models[split.weights[0][0]];
+}
+
+/** As vLLM lists them: an adapter's parent is the model that it adapts. */
 function entry(name, model, known) {
+    const adapter = Array.from(model.adapters).indexOf(name) >= 0;
     return {
         id: name, object: 'model', created: known.created, owned_by: 'vllmstack',
-        root: model.name, parent: null, max_model_len: known.max_model_len,
+        root: adapter ? name : model.name, parent: adapter ? model.name : null, max_model_len: known.max_model_len,
     };
 }
 
-/** Key and method, which nothing before js_content has looked at. */
+/** The key's policy, of a request of the right method, which nothing before js_content has looked at; or undefined. */
 function permitted(r) {
-    if (!keys.admitted(r)) {
+    const policy = keys.identify(r);
+    if (policy === undefined) {
         errors.unauthorized(r);
-        return false;
+        return undefined;
     }
     if (r.method !== 'GET' && r.method !== 'HEAD') {
         errors.method(r, 'GET');
-        return false;
+        return undefined;
     }
-    return true;
+    return policy;
 }
 
 function answer(r, body) {
@@ -60,15 +69,16 @@ function answer(r, body) {
 
 /** GET /v1/models */
 async function list(r) {
-    if (!permitted(r)) {
+    const policy = permitted(r);
+    if (policy === undefined) {
         return;
     }
     // One question a model, however many aliases it has.
     const models = deployment.models();
     const known = {};
     (await Promise.all(models.map(facts))).forEach((found, index) => { known[models[index].name] = found; });
-    const data = deployment.names().map((name) => {
-        const model = deployment.find(name);
+    const data = deployment.names().filter((name) => keys.permits(policy, name)).map((name) => {
+        const model = behind(name);
         return entry(name, model, known[model.name]);
     });
     answer(r, {object: 'list', data});
@@ -76,12 +86,13 @@ async function list(r) {
 
 /** GET /v1/models/{id}; an id may contain slashes. */
 async function show(r) {
-    if (!permitted(r)) {
+    const policy = permitted(r);
+    if (policy === undefined) {
         return;
     }
     const name = r.uri.slice('/v1/models/'.length);
-    const model = deployment.find(name);
-    if (model === undefined) {
+    const model = behind(name);
+    if (model === undefined || !keys.permits(policy, name)) { // what a key may not use does not exist for it
         errors.unknownModel(r, name.slice(0, 128));
         return;
     }

@@ -1,53 +1,26 @@
 // The small API of older servers, mapped onto /v1/completions.
 
+import answers from 'answers.js';
 import deployment from 'deployment.js';
 import errors from 'errors.js';
+import health from 'health.js';
 import keys from 'keys.js';
 import models from 'models.js';
-import readiness from 'readiness.js';
 import routing from 'routing.js';
 
 // What the access phase leaves for the answer's filters; njs gives every request a copy of its own.
 const pending = {wrap: undefined, parts: []};
 
-/** The body as an object, or undefined after an error was sent. */
-async function read(r) {
-    if (!keys.admitted(r)) {
-        errors.unauthorized(r);
-        return undefined;
-    }
-    if (r.method !== 'POST') {
-        errors.method(r, 'POST');
-        return undefined;
-    }
-    let body;
-    try {
-        body = JSON.parse(await r.readRequestText());
-    } catch (e) {
-        errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
-        return undefined;
-    }
-    if (body === null || typeof body !== 'object' || Array.isArray(body)) {
-        errors.invalid(r, 400, 'invalid_json', 'The request body is JSON, but not an object.');
-        return undefined;
-    }
-    return body;
-}
-
 /** The model asked for; left out, it is the only one there is. */
-function modelOf(r, name) {
-    if (name === undefined && routes.models.length === 1) {
-        return routes.models[0];
+function modelOf(r, policy, name) {
+    if (name !== undefined || routes.models.length > 1) {
+        if (typeof name !== 'string') {
+            errors.invalid(r, 400, 'missing_model', 'There are several models: the request needs a `model` that is text.', 'model');
+            return undefined;
+        }
+        return routing.modelFor(r, policy, name);
     }
-    if (typeof name !== 'string') {
-        errors.invalid(r, 400, 'missing_model', 'There are several models: the request needs a `model` that is text.', 'model');
-        return undefined;
-    }
-    const model = deployment.find(name);
-    if (model === undefined) {
-        errors.unknownModel(r, name.slice(0, 128));
-    }
-    return model;
+    return routing.modelFor(r, policy, routes.models[0].name);
 }
 
 /** Prompt and continuation together, as older servers answer. */
@@ -56,25 +29,26 @@ function texts(prompt, choices) {
 }
 
 /** Hands the request to /v1/completions with the rest of its body as it is, and the answer to `wrap`. */
-function forward(r, body, prompt, wrap) {
+async function forward(r, policy, body, prompt, wrap) {
     if (body.stream) {
         errors.invalid(r, 400, 'unsupported_parameter', 'This path does not stream: use /v1/completions.', 'stream');
         return;
     }
-    const model = modelOf(r, body.model);
+    const model = modelOf(r, policy, body.model);
     if (model === undefined) {
         return;
     }
-    const completion = Object.assign({}, body, {model: model.name, prompt});
+    const completion = Object.assign({}, body, {model: body.model || model.name, prompt});
     delete completion.prompts;
     r.variables.native_body = JSON.stringify(completion);
     pending.wrap = wrap;
-    routing.assign(r, model);
+    await routing.dispatch(r, policy, model, completion);
 }
 
 /** js_access of POST /generate: {prompt, …} → {text: [prompt + continuation, …]} */
 async function generate(r) {
-    const body = await read(r);
+    const policy = routing.asked(r);
+    const body = policy === undefined ? undefined : await routing.read(r);
     if (body === undefined) {
         return;
     }
@@ -82,12 +56,13 @@ async function generate(r) {
         errors.invalid(r, 400, 'missing_prompt', 'The request needs a `prompt` that is text.', 'prompt');
         return;
     }
-    forward(r, body, body.prompt, (reply) => ({text: texts(body.prompt, reply.choices)}));
+    await forward(r, policy, body, body.prompt, (reply) => ({text: texts(body.prompt, reply.choices)}));
 }
 
 /** js_access of POST /batch_generate: {prompts, …} → {results: [{text: […]}, …]} in the prompts' order */
 async function batchGenerate(r) {
-    const body = await read(r);
+    const policy = routing.asked(r);
+    const body = policy === undefined ? undefined : await routing.read(r);
     if (body === undefined) {
         return;
     }
@@ -96,7 +71,7 @@ async function batchGenerate(r) {
         errors.invalid(r, 400, 'missing_prompts', 'The request needs `prompts`, a list of texts.', 'prompts');
         return;
     }
-    forward(r, body, prompts, (reply) => {
+    await forward(r, policy, body, prompts, (reply) => {
         const each = reply.choices.length / prompts.length; // n choices a prompt, in order
         return {
             results: prompts.map((prompt, i) => ({text: texts(prompt, reply.choices.slice(i * each, (i + 1) * each))})),
@@ -114,26 +89,32 @@ function openLength(r) {
 /** js_body_filter: the whole answer of an engine in the older shape; an error stays as it is. */
 function translate(r, data, flags) {
     if (r.status !== 200 || !pending.wrap) {
-        r.sendBuffer(data, flags);
+        answers.pass(r, data, flags);
         return;
     }
-    pending.parts.push(data);
+    if (pending.parts.length === 0) {
+        answers.begin(r);
+    }
+    pending.parts.push(Buffer.from(data));
     if (!flags.last) {
         return;
     }
     const reply = JSON.parse(Buffer.concat(pending.parts).toString());
+    r.variables.usage = `${reply.usage.prompt_tokens} ${reply.usage.completion_tokens}`;
     const answer = Object.assign(pending.wrap(reply), {model: reply.model, usage: reply.usage});
     r.sendBuffer(JSON.stringify(answer) + '\n', flags);
 }
 
 /** GET /model_info */
 async function modelInfo(r) {
-    if (!models.permitted(r)) {
+    const policy = models.permitted(r);
+    if (policy === undefined) {
         return;
     }
-    const described = await Promise.all(deployment.models().map(async (model) => {
+    const visible = deployment.models().filter((model) => keys.permits(policy, model.name));
+    const described = await Promise.all(visible.map(async (model) => {
         const facts = await models.facts(model);
-        const state = readiness.status(model);
+        const state = health.status(model);
         return {
             model: model.name, aliases: Array.from(model.aliases), max_model_len: facts.max_model_len,
             ready: state.ready, replicas: state.replicas,

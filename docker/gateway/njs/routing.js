@@ -1,24 +1,22 @@
-// From the body's `model` to the pool of replicas that serves it.
+// From a request to a replica: who asks, which model, may it, is there room, and who has most of the prompt already.
 
+import admission from 'admission.js';
+import affinity from 'affinity.js';
+import choice from 'choice.js';
+import counters from 'counters.js';
 import deployment from 'deployment.js';
 import errors from 'errors.js';
 import keys from 'keys.js';
-import metrics from 'metrics.js';
+import load from 'load.js';
+import prefix from 'prefix.js';
+import quota from 'quota.js';
 import toplevel from 'toplevel.js';
 
-/** Charges the request to a model from here on: the upstream, the log and the counters follow. */
-function assign(r, model) {
-    r.variables.model = model.name;
-    r.variables.pool = model.pool;
-    metrics.begin(r, model.name);
-}
-
-/** The body's `model`; sends the error itself and returns undefined where there is none. */
-async function requestedModel(r) {
-    const text = await r.readRequestText();
+/** The body as an object; sends the error itself and returns undefined where it is none. */
+async function read(r) {
     let body;
     try {
-        body = toplevel.parse(text);
+        body = toplevel.parse(await r.readRequestText());
     } catch (e) {
         errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
         return undefined;
@@ -27,33 +25,169 @@ async function requestedModel(r) {
         errors.invalid(r, 400, 'invalid_json', 'The request body is JSON, but not an object.');
         return undefined;
     }
-    if (typeof body.model !== 'string') {
-        errors.invalid(r, 400, 'missing_model', 'The request needs a `model` that is text.', 'model');
+    return body;
+}
+
+/** The key's policy, of a request of the right method; sends the error itself. */
+function asked(r) {
+    const policy = keys.identify(r);
+    if (policy === undefined) {
+        errors.unauthorized(r);
         return undefined;
     }
-    return body.model;
+    if (r.method !== 'POST') {
+        errors.method(r, 'POST');
+        return undefined;
+    }
+    return policy;
+}
+
+/** Tokens that an answer may take, for the quota: settled by what it took. */
+function answerTokens(body) {
+    const most = body.max_completion_tokens || body.max_tokens || body.max_output_tokens;
+    return typeof most === 'number' && most > 0 ? Math.min(most, 1e6) * (body.n > 1 ? Math.min(body.n, 128) : 1) : 256;
+}
+
+/** What the session policy goes by. */
+function sessionKey(r, body) {
+    const key = r.headersIn['X-Session-Id'] || body.prompt_cache_key || body.user;
+    return typeof key === 'string' ? key.slice(0, 256) : '';
+}
+
+/** A split's model by its weights; also starts the mirror's share. */
+function drawn(r, split) {
+    let point = Math.random();
+    let index = split.weights[0][0];
+    for (let i = 0; i < split.weights.length; i++) {
+        index = split.weights[i][0];
+        point -= split.weights[i][1];
+        if (point < 0) {
+            break;
+        }
+    }
+    if (split.mirror && split.mirror.model !== index && Math.random() < split.mirror.ratio) {
+        const copy = routes.models[split.mirror.model];
+        counters.add(`mirrored_total|${copy.name}`, 1);
+        r.variables.mirror_pool = copy.pool;
+    }
+    return routes.models[index];
+}
+
+/** The model that a name stands for now; sends the error itself. */
+function modelFor(r, policy, name) {
+    const split = deployment.split(name);
+    const only = split === undefined ? deployment.find(name) : undefined;
+    if (split === undefined && only === undefined) {
+        errors.unknownModel(r, name.slice(0, 128));
+        return undefined;
+    }
+    if (!keys.permits(policy, name)) {
+        errors.notPermitted(r, name);
+        return undefined;
+    }
+    if (split === undefined) {
+        return only;
+    }
+    const model = drawn(r, split);
+    counters.add(`split_requests_total|${name}|${model.name}`, 1);
+    return model;
+}
+
+/** The replica, and what it is charged with: `REPLICA TOKENS`, released by answers.js and log.js. */
+function send(r, model, replicas, chain, key) {
+    const turn = model.policy === 'round-robin' ? ngx.shared.load.incr(`r|${model.name}`, 1, 0) : 0;
+    const masks = affinity.match(chain, replicas);
+    const picked = choice.choose(model.policy, replicas, {
+        tokens: chain.total, sessionKey: key, turn,
+        // What is too short to have a prefix goes anywhere.
+        affinity: chain.hashes.length > 0 ? chain.hashes[0] : String(Math.random()),
+    });
+    const replica = replicas[picked.index];
+    affinity.remember(chain, masks, replica);
+    const tokens = chain.total - replica.matched;
+    load.hold(`l|${replica.name}`, load.request() + tokens);
+    r.variables.charge = `${replica.name} ${tokens}`;
+    r.variables.peer = replica.route;
+    counters.add(`prompt_tokens_routed_total|${model.name}`, chain.total);
+    if (replica.matched > 0) {
+        counters.add(`prompt_tokens_matched_total|${model.name}`, replica.matched);
+    }
+    return picked.reason;
+}
+
+/** Debugging headers, for a key that may, or where no keys are asked for. */
+function explain(r, policy, reason) {
+    if ((policy.debug || !routes.api_keys) && r.headersIn['X-Vllmstack-Debug'] !== undefined) {
+        r.variables.debug = '1';
+        r.variables.route_reason = reason;
+    }
+}
+
+/** What keeps the prefixes of models apart: an adapter's KV cache is not its base model's. */
+function seed(model, name) {
+    for (let i = 0; i < model.adapters.length; i++) {
+        if (model.adapters[i] === name) {
+            return `${model.pool} ${name}`;
+        }
+    }
+    return model.pool;
+}
+
+/** Quota, queue and choice of a request whose model is known; false after an error was sent. */
+async function dispatch(r, policy, model, body) {
+    const chain = prefix.boundaries(body, seed(model, body.model));
+    const estimate = chain.total + answerTokens(body);
+    if (policy.name !== '') {
+        const taken = quota.take(policy, estimate, Date.now());
+        if (!taken.ok) {
+            quota.refuse(r, policy, taken);
+            return false;
+        }
+        r.variables.receipt = taken.receipt;
+        quota.headers(r, policy);
+    }
+    r.variables.model = model.name;
+    r.variables.pool = model.pool;
+    let admitted = admission.admit(model, policy.priority);
+    if (admitted.replicas === undefined && admitted.reason === undefined) {
+        admitted = await admitted;
+    }
+    if (admitted.replicas === undefined) {
+        errors.shed(r, admitted);
+        return false;
+    }
+    let reason;
+    try {
+        reason = send(r, model, admitted.replicas, chain, sessionKey(r, body));
+    } catch (e) {
+        r.error(`routing: ${e.stack || e}`); // nginx's least_conn takes over: $peer is empty
+        reason = 'fallback';
+    }
+    explain(r, policy, reason);
+    return true;
 }
 
 /** js_access of every path that an engine serves. */
 async function choose(r) {
-    if (!keys.admitted(r)) {
-        errors.unauthorized(r);
+    const policy = asked(r);
+    if (policy === undefined) {
         return;
     }
-    if (r.method !== 'POST') {
-        errors.method(r, 'POST');
+    const body = await read(r);
+    if (body === undefined) {
         return;
     }
-    const name = await requestedModel(r);
-    if (name === undefined) {
+    if (typeof body.model !== 'string') {
+        errors.invalid(r, 400, 'missing_model', 'The request needs a `model` that is text.', 'model');
         return;
     }
-    const model = deployment.find(name);
-    if (model === undefined) {
-        errors.unknownModel(r, name.slice(0, 128));
+    const model = modelFor(r, policy, body.model);
+    if (model === undefined || !await dispatch(r, policy, model, body)) {
         return;
     }
-    assign(r, model);
+    if (routes.api_keys && body.stream && body.stream_options && body.stream_options.include_usage) {
+        r.variables.usage_asked = body.stream_options.continuous_usage_stats ? 'always' : 'once';
+    }
 }
 
-export default {assign, choose};
+export default {asked, choose, dispatch, modelFor, read};

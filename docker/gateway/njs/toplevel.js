@@ -14,7 +14,7 @@ function scan(text) {
             depth++;
         } else if (first === '}' || first === ']') {
             depth--;
-        } else if (depth === 1 && token[0] === '"model"') {
+        } else if (depth === 1 && (token[0] === '"model"' || /\\/.test(token[0]) && JSON.parse(token[0]) === 'model')) {
             const value = /^\s*:\s*("[^"\\]*(?:\\[^][^"\\]*)*")/.exec(text.slice(TOKEN.lastIndex, TOKEN.lastIndex + 512));
             found.model = value === null ? undefined : JSON.parse(value[1]);
         }

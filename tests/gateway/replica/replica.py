@@ -1,9 +1,12 @@
 """An engine's HTTP surface whose failures are chosen by the test.
 
 A request's own ``mock`` field decides about that request: ``delay`` (seconds before the header), ``chunks`` and
-``interval`` (a stream of events), ``die_after`` (events until the connection is closed). ``POST /control`` decides
-about all that follow: ``mode`` is ``ok``, ``503`` or ``close`` (before any byte); ``health`` is a status.
-``GET /control`` tells what was seen.
+``interval`` (a stream of events), ``die_after`` (events until the connection is closed), ``usage`` (told at the end, as
+vLLM tells it), ``continuous`` (usage with every event), ``split`` (bytes written at a time), ``bytes`` (how much an
+answer has). ``POST /control`` decides
+about all that follow: ``mode`` is ``ok``, ``503`` or ``close`` (before any byte); ``health`` is a status, 0 for
+no answer; ``stuck`` makes tokens wait; ``metrics`` are an engine's, by name. ``GET /control`` tells what was seen:
+``requests``, without those for a token that the gateway makes of its own (``tokens`` of them were answered).
 """
 
 import json
@@ -15,7 +18,12 @@ from typing import Any
 
 NAME = socket.gethostname()
 LOCK = threading.Lock()
-STATE: dict[str, Any] = {"mode": "ok", "health": 200, "requests": [], "aborted": 0, "active": 0}
+STATE: dict[str, Any] = {
+    "mode": "ok", "health": 200, "stuck": False, "metrics": {}, "start": time.time(),
+    "requests": [], "tokens": 0, "aborted": 0, "active": 0,
+}  # fmt: skip
+PROBE = "vllmstack-health"
+"""The request id of what the gateway asks on its own account."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,17 +35,28 @@ class Handler(BaseHTTPRequestHandler):
         """Stay silent."""
 
     def _reply(self, status: int, body: object) -> None:
-        payload = json.dumps(body).encode()
+        payload = json.dumps(body, separators=(",", ":")).encode()  # as vLLM writes it
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
 
+    def _text(self, text: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
     def do_GET(self) -> None:
         """Health, model list and what was seen."""
         if self.path == "/health":
+            while STATE["health"] == 0:
+                time.sleep(0.05)
             self._reply(STATE["health"], {})
+        elif self.path == "/metrics":
+            self._text(metrics())
         elif self.path == "/control":
             with LOCK:
                 self._reply(200, STATE)
@@ -54,6 +73,9 @@ class Handler(BaseHTTPRequestHandler):
                 STATE.update(json.loads(body))
             self._reply(200, {})
             return
+        if self.headers.get("X-Request-Id") == PROBE:
+            self._token()
+            return
         headers = [[name.lower(), value] for name, value in self.headers.items()]
         with LOCK:
             STATE["requests"].append({"path": self.path, "headers": headers, "bytes": len(body)})
@@ -67,6 +89,16 @@ class Handler(BaseHTTPRequestHandler):
         finally:
             with LOCK:
                 STATE["active"] -= 1
+
+    def _token(self) -> None:
+        while STATE["stuck"]:
+            self._wait(0.05)
+        if STATE["mode"] != "ok":
+            self._reply(503, {})
+            return
+        with LOCK:
+            STATE["tokens"] += 1
+        self._reply(200, {"choices": [{"index": 0, "text": "a"}]})
 
     def _generate(self, body: bytes) -> None:
         try:
@@ -86,7 +118,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         count = len(request["prompt"]) if isinstance(request.get("prompt"), list) else 1
         choices = [{"index": i, "text": f" text {i}"} for i in range(count * request.get("n", 1))]
-        usage = {"total_tokens": 3}
+        usage = mock.get("usage") or {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+        choices[0]["text"] += "." * mock.get("bytes", 0)
         self._reply(200, {"served_by": NAME, "model": request.get("model"), "choices": choices, "usage": usage})
 
     def _stream(self, mock: dict[str, Any]) -> None:
@@ -98,10 +131,23 @@ class Handler(BaseHTTPRequestHandler):
             if number == mock.get("die_after"):
                 self._hang_up()
                 return
-            event = f"data: {json.dumps({'number': number, 'sent': time.time()})}\n\n".encode()
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(event), event))
+            event = {"number": number, "sent": time.time(), "choices": [{"index": 0, "text": f"{{{number}"}]}
+            told = {"usage": mock["usage"]} if mock.get("continuous") else {}
+            self._event(json.dumps(event | told, separators=(",", ":")), mock)
             self._wait(mock.get("interval", 0))
+        if "usage" in mock:
+            self._event(json.dumps({"choices": [], "usage": mock["usage"]}, separators=(",", ":")), mock)
+            self._event("[DONE]", mock)
         self.wfile.write(b"0\r\n\r\n")
+
+    def _event(self, data: str, mock: dict[str, Any]) -> None:
+        event = f"data: {data}\n\n".encode()
+        size = mock.get("split") or len(event)
+        for start in range(0, len(event), size):
+            part = event[start : start + size]
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            if size < len(event):
+                time.sleep(0.002)  # so that the parts are read apart
 
     def _wait(self, seconds: float) -> None:
         """Sleeps, but notices when the other side goes."""
@@ -119,6 +165,17 @@ class Handler(BaseHTTPRequestHandler):
     def _hang_up(self) -> None:
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
+
+
+def metrics() -> str:
+    """As vLLM writes them, beside as many others."""
+    others = "".join(f'vllm:other_{number}_total{{engine="0",model_name="any"}} 0.0\n' for number in range(1200))
+    defaults = {"vllm:num_requests_running": 0.0, "vllm:num_requests_waiting": 0.0, "vllm:generation_tokens_total": 0.0}
+    series = "".join(
+        f'# TYPE {name} gauge\n{name}{{engine="0",model_name="any"}} {value}\n'
+        for name, value in (defaults | STATE["metrics"]).items()
+    )
+    return f"# HELP process_start_time_seconds x\nprocess_start_time_seconds {STATE['start']}\n{others}{series}"
 
 
 if __name__ == "__main__":

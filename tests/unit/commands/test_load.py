@@ -221,7 +221,7 @@ def test_here_takes_the_key_that_the_gateway_asks_for(vllmstack: Run, here: Here
     vllmstack("load", "--here")
 
     assert here.options
-    assert here.options.api_key_file == str(clone.project.secrets / "api_keys")
+    assert here.options.api_key_file == str(clone.project.secrets / "stack_key")
 
 
 def test_another_server_may_be_measured(vllmstack: Run, here: Here) -> None:
@@ -245,7 +245,7 @@ def test_inside_the_container_it_measures_by_itself(
     assert container.asked == []
     assert here.options
     assert here.options.stack == "/etc/vllmstack/loadtest/stack.json"
-    assert (here.options.api_key_file, here.options.url, here.options.git) == ("/run/secrets/api_keys", None, "fedcba")
+    assert (here.options.api_key_file, here.options.url, here.options.git) == ("/run/secrets/stack_key", None, "fedcba")
     assert re.fullmatch(r"results/\d{8}-\d{6}-chat", here.options.result or "")
 
 

@@ -19,6 +19,7 @@ from tests.unit.conftest import DOCKER_THAT_WORKS, GIB, KEY, SMOKE, Clone, FakeG
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.commands.preparation import prepare
 from vllmstack.commands.up import _farewell
+from vllmstack.deployment.api_keys import keys_text, make_key
 from vllmstack.host import image_supply, startup
 from vllmstack.images import load_images
 from vllmstack.planning.inventory import Inventory
@@ -26,8 +27,8 @@ from vllmstack.planning.inventory import Inventory
 Run = Callable[..., Outcome]
 
 
-AWK = "$(awk '!/^#/ && NF {print $2; exit}' secrets/api_keys)"
-"""Takes the first key out of the file, so that the line works as it is pasted."""
+CAT = "$(cat secrets/stack_key)"
+"""Takes the stack's own key out of its file, so that the line works as it is pasted."""
 
 
 def engine(number: int, **changes: Any) -> FakeContainer:
@@ -167,17 +168,31 @@ def test_each_replica_gives_a_first_token_before_the_gateway_is_asked(vllmstack:
 
 
 def test_with_keys_the_curl_line_asks_for_one_and_none_is_shown(vllmstack: Run, machine: Machine, clone: Clone) -> None:
-    (clone.project.deployments / "keys").write_text(f"  # who may ask\nalice {KEY}\nbob {KEY[::-1]}\n")
+    (clone.project.deployments / "keys").write_text(keys_text([make_key("alice", KEY)]))
     clone.deployment(f"{SMOKE}gateway: {{port: {machine.port}, address: 127.0.0.1, api_keys_file: keys}}\n")
 
     done = vllmstack("up", "smoke")
 
     assert done.status == 0, done.err
-    line = f'curl http://127.0.0.1:{machine.port}/v1/chat/completions -H "Authorization: Bearer {AWK}" \\\n'
+    line = f'curl http://127.0.0.1:{machine.port}/v1/chat/completions -H "Authorization: Bearer {CAT}" \\\n'
     assert line in done.out
-    assert machine.gateway.requests[-1][1]["authorization"] == f"Bearer {KEY}"
-    assert KEY not in done.out + done.err
+    own = (clone.project.secrets / "stack_key").read_text()
+    assert machine.gateway.requests[-1][1]["authorization"] == f"Bearer {own}"
+    assert own not in done.out + done.err
     assert "no API keys" not in done.err
+    assert "nobody has a key yet" not in done.err
+
+
+def test_with_an_empty_list_of_keys_it_says_how_to_add_one(vllmstack: Run, machine: Machine, clone: Clone) -> None:
+    (clone.project.deployments / "keys").write_text('{"keys": []}')
+    clone.deployment(f"{SMOKE}gateway: {{port: {machine.port}, address: 127.0.0.1, api_keys_file: keys}}\n")
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 0, done.err
+    assert done.err.endswith(
+        "! nobody has a key yet but the stack itself: `vllmstack keys add NAME --deployment deployments/smoke.yaml`\n"
+    )
 
 
 def test_with_tls_the_curl_line_speaks_it(vllmstack: Run, machine: Machine, certificate: Clone) -> None:
@@ -211,7 +226,7 @@ def test_an_ipv6_address_stays_whole(vllmstack: Run, machine: Machine, clone: Cl
 def test_an_address_that_looks_like_markup_is_shown_as_it_is(
     machine: Machine, clone: Clone, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (clone.project.deployments / "keys").write_text(f"alice {KEY}\n")
+    (clone.project.deployments / "keys").write_text(keys_text([make_key("alice", KEY)]))
     clone.deployment(f'{SMOKE}gateway: {{address: "fd00::1", api_keys_file: keys}}\n')
 
     _farewell(prepare("smoke"), grafana=True, seconds=1)

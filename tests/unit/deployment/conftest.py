@@ -45,10 +45,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "good.yaml").write_text(GOOD)
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
+    (tmp_path / "adapter").mkdir()
+    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "keys").write_text("# who may ask\nalice 0123456789abcdef01234567\n\nbob   fedcba98765432100123\n")
-    (tmp_path / "bad-keys").write_text("alice\n")
-    (tmp_path / "short-keys").write_text("alice hunter2\n")
+    (tmp_path / "keys").write_text(f'{{"keys": [{{"name": "alice", "sha256": "{"0" * 64}"}}]}}')
+    (tmp_path / "bad-keys").write_text('{"keys": [{"name": "alice"}]}')
+    (tmp_path / "old-keys").write_text("# who may ask\nalice hunter2hunter2\n")
     return tmp_path
 
 

@@ -111,7 +111,7 @@ MISTAKES = (
         fact="there is no such key",
         hint=(
             "the keys here are name, aliases, source, engine, replicas, gpus, cpus, memory_gib, "
-            "serve, sampling, environment, startup_seconds, drain_seconds and targets"
+            "serve, sampling, environment, routing, admission, health, startup_seconds, drain_seconds and targets"
         ),
     ),
     Mistake(
@@ -185,7 +185,7 @@ MISTAKES = (
         place="models/0/replicas",
         fact='"two" is text, where a whole number belongs',
         hint=(
-            "write a whole number from 1 to 31 (`replicas`: how many engines serve the model; 1, "
+            "write a whole number from 1 to 48 (`replicas`: how many engines serve the model; 1, "
             "or as many as `gpus` lists)"
         ),
     ),
@@ -204,7 +204,7 @@ MISTAKES = (
         place="models/0/replicas",
         fact="0 is less than 1",
         hint=(
-            "write a whole number from 1 to 31 (`replicas`: how many engines serve the model; 1, "
+            "write a whole number from 1 to 48 (`replicas`: how many engines serve the model; 1, "
             "or as many as `gpus` lists)"
         ),
     ),
@@ -215,7 +215,7 @@ MISTAKES = (
         place="models/0/replicas",
         fact="is true, where a whole number belongs",
         hint=(
-            "write a whole number from 1 to 31 (`replicas`: how many engines serve the model; 1, "
+            "write a whole number from 1 to 48 (`replicas`: how many engines serve the model; 1, "
             "or as many as `gpus` lists)"
         ),
     ),
@@ -542,23 +542,24 @@ MISTAKES = (
         new="port: 8000\n  api_keys_file: no-keys",
         place="gateway/api_keys_file",
         fact='there is no file "no-keys"',
-        hint="make it with one `NAME KEY` a line",
+        hint="`vllmstack keys add NAME --deployment THIS_FILE` makes it",
     ),
     Mistake(
         name="key file wrong",
         old="port: 8000",
         new="port: 8000\n  api_keys_file: bad-keys",
         place="gateway/api_keys_file",
-        fact="bad-keys, line 1: has one word",
-        hint="write a name, a space and the key: NAME KEY",
+        fact="bad-keys, keys/0/sha256: is missing",
+        hint="add it (`sha256`: the key's SHA-256, in hex)",
     ),
     Mistake(
-        name="key too short",
+        name="key file of an earlier release",
         old="port: 8000",
-        new="port: 8000\n  api_keys_file: short-keys",
+        new="port: 8000\n  api_keys_file: old-keys",
         place="gateway/api_keys_file",
-        fact="short-keys, line 1: the key has 7 characters, fewer than 16",
-        hint="make one with `openssl rand -hex 24`",
+        fact="old-keys: holds `NAME KEY` lines, as before keys were hashed",
+        hint="move it away and give each client a new key: `vllmstack keys add NAME`; docs/guides/api-keys.md tells how "
+        "to keep keys that cannot be changed",
     ),
     Mistake(
         name="tls file missing",
@@ -856,6 +857,375 @@ MISTAKES = (
         fact="says the same as `sampling`, otherwise",
         hint="keep one of the two",
     ),
+    Mistake(
+        name="too many replicas",
+        old="replicas: 2",
+        new="replicas: 49",
+        place="models/0/replicas",
+        fact="49 is more than 48",
+        hint=(
+            "write a whole number from 1 to 48 (`replicas`: how many engines serve the model; 1, "
+            "or as many as `gpus` lists)"
+        ),
+    ),
+    Mistake(
+        name="too many lists of gpus",
+        old="    replicas: 2",
+        new=f"    gpus: {[[gpu] for gpu in range(10, 59)]}",
+        place="models/0/gpus",
+        fact="lists 49 replicas, and a model can have 48",
+        hint="list fewer, or serve it as two models and put both behind one name with `splits`",
+    ),
+    Mistake(
+        name="routing near",
+        old="    replicas: 2",
+        new="    replicas: 2\n    routing: lmetrics",
+        place="models/0/routing",
+        fact='"lmetrics" is not a choice here',
+        hint="Perhaps you meant `lmetric`?",
+    ),
+    Mistake(
+        name="routing far from all",
+        old="    replicas: 2",
+        new="    replicas: 2\n    routing: zzz",
+        place="models/0/routing",
+        fact='"zzz" is not a choice here',
+        hint="write lmetric or session or least-requests or round-robin",
+    ),
+    Mistake(
+        name="nothing in flight",
+        old="    replicas: 2",
+        new="    replicas: 2\n    admission: {max_in_flight: 0}",
+        place="models/0/admission/max_in_flight",
+        fact="0 is less than 1",
+        hint=(
+            "write a whole number, 1 or more (`max_in_flight`: requests that all replicas together work on at a time; "
+            "`serve/max_num_seqs` (256 if left out) for each replica)"
+        ),
+    ),
+    Mistake(
+        name="queue negative",
+        old="    replicas: 2",
+        new="    replicas: 2\n    admission: {max_queue_seconds: -0.5}",
+        place="models/0/admission/max_queue_seconds",
+        fact="-0.5 is less than 0",
+        hint=(
+            "write a number from 0 to 3600 (`max_queue_seconds`: how long a request may have to wait for its turn, "
+            "judged by measured service times; 0: no queue)"
+        ),
+    ),
+    Mistake(
+        name="hold with a fraction",
+        old="    replicas: 2",
+        new="    replicas: 2\n    admission: {hold_seconds: 0.5}",
+        place="models/0/admission/hold_seconds",
+        fact="0.5 is a number, where a whole number belongs",
+        hint=(
+            "write a whole number from 0 to 3600 (`hold_seconds`: how long a request waits while no replica can take "
+            "it: the restart of the only one, for instance)"
+        ),
+    ),
+    Mistake(
+        name="an unknown key of admission",
+        old="    replicas: 2",
+        new="    replicas: 2\n    admission: {max_inflight: 8}",
+        place="models/0/admission/max_inflight",
+        fact="there is no such key",
+        hint="Perhaps you meant `max_in_flight`?",
+    ),
+    Mistake(
+        name="health a number",
+        old="    replicas: 2",
+        new="    replicas: 2\n    health: 20",
+        place="models/0/health",
+        fact="20 is a whole number, where a mapping belongs",
+        hint="write its keys below it, indented: hung_seconds and slow_start_seconds",
+    ),
+    Mistake(
+        name="a hang noticed too late",
+        old="    replicas: 2",
+        new="    replicas: 2\n    health: {hung_seconds: 600}",
+        place="models/0/health/hung_seconds",
+        fact=(
+            "600 is not less than the 600 of gateway/first_byte_seconds: requests would fail before a hang is noticed"
+        ),
+        hint="write less than 600, or raise `gateway/first_byte_seconds`",
+    ),
+    Mistake(
+        name="splits text",
+        old="gateway:",
+        new="splits: chat\ngateway:",
+        place="splits",
+        fact='"chat" is text, where a list belongs',
+        hint="write a list: [a, b], or lines that begin with `- `",
+    ),
+    Mistake(
+        name="split without weights",
+        old="gateway:",
+        new="splits: [{name: chat}]\ngateway:",
+        place="splits/0/weights",
+        fact="is missing",
+        hint="add it (`weights`: weight by the model's name; its share is the weight over the sum of all)",
+    ),
+    Mistake(
+        name="weights a list",
+        old="gateway:",
+        new="splits: [{name: chat, weights: [llama-2, qwen]}]\ngateway:",
+        place="splits/0/weights",
+        fact="is a list, where a mapping belongs",
+        hint="write NAME: VALUE below it",
+    ),
+    Mistake(
+        name="weights empty",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {}}]\ngateway:",
+        place="splits/0/weights",
+        fact="is an empty mapping",
+        hint="list at least one (`weights`: weight by the model's name; its share is the weight over the sum of all)",
+    ),
+    Mistake(
+        name="weight zero",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama-2: 1, qwen: 0}}]\ngateway:",
+        place="splits/0/weights/qwen",
+        fact="0 is not more than 0",
+        hint="write a number above 0 and at most 100000, e.g. 90; a share is the weight over the sum of all",
+    ),
+    Mistake(
+        name="weight quoted",
+        old="gateway:",
+        new='splits: [{name: chat, weights: {llama-2: "1", qwen: 1}}]\ngateway:',
+        place="splits/0/weights/llama-2",
+        fact='"1" is text, where a number belongs',
+        hint="write a number above 0 and at most 100000, e.g. 90; a share is the weight over the sum of all",
+    ),
+    Mistake(
+        name="weight too large",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama-2: 1, qwen: 1000000}}]\ngateway:",
+        place="splits/0/weights/qwen",
+        fact="1000000 is more than 100000",
+        hint="write a number above 0 and at most 100000, e.g. 90; a share is the weight over the sum of all",
+    ),
+    Mistake(
+        name="weight infinite",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama-2: .inf, qwen: 1}}]\ngateway:",
+        place="splits/0/weights/llama-2",
+        fact=".inf is not a finite number",
+        hint="write a number above 0 and at most 100000, e.g. 90; a share is the weight over the sum of all",
+    ),
+    Mistake(
+        name="weight of a number",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama-2: 1, 7: 1}}]\ngateway:",
+        place="splits/0/weights/7",
+        fact="the model's name is not text",
+        hint='put it in quotes: "7"',
+    ),
+    Mistake(
+        name="weight of no model",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama-3: 1, qwen: 1}}]\ngateway:",
+        place="splits/0/weights/llama-3",
+        fact='there is no model "llama-3"',
+        hint="Perhaps you meant `llama-2`?",
+    ),
+    Mistake(
+        name="weight far from all models",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {zzz: 1, qwen: 1}}]\ngateway:",
+        place="splits/0/weights/zzz",
+        fact='there is no model "zzz"',
+        hint="the models are llama-2 and qwen",
+    ),
+    Mistake(
+        name="weight of an alias",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {llama: 1, qwen: 1}}]\ngateway:",
+        place="splits/0/weights/llama",
+        fact='"llama" is an alias of a model',
+        hint="write `llama-2`",
+    ),
+    Mistake(
+        name="split of one model",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}}]\ngateway:",
+        place="splits/0/weights",
+        fact='all requests go to "qwen"',
+        hint="name a second model, or write chat under the `aliases` of qwen",
+    ),
+    Mistake(
+        name="split with a model's name",
+        old="gateway:",
+        new="splits: [{name: qwen, weights: {llama-2: 1, qwen: 1}}]\ngateway:",
+        place="splits/0/name",
+        fact='"qwen" is already the name at models/1/name',
+        hint="give it another name: requests are routed by it",
+    ),
+    Mistake(
+        name="split with a client's name that does not fit",
+        old="gateway:",
+        new="splits: [{name: a|b, weights: {llama-2: 1, qwen: 1}}]\ngateway:",
+        place="splits/0/name",
+        fact='"a|b" has characters or a form that do not fit here',
+        hint="begin with a letter or digit, then letters, digits and . _ / : - (128 at most)",
+    ),
+    Mistake(
+        name="two splits of one name",
+        old="gateway:",
+        new="splits: [{name: a, weights: &w {llama-2: 1, qwen: 1}}, {name: a, weights: *w}]\ngateway:",
+        place="splits/1/name",
+        fact='"a" is already the name at splits/0/name',
+        hint="give it another name: requests are routed by it",
+    ),
+    Mistake(
+        name="mirror without a ratio",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}, mirror: {model: llama-2}}]\ngateway:",
+        place="splits/0/mirror/ratio",
+        fact="is missing",
+        hint="add it (`ratio`: share of the split's requests that is copied)",
+    ),
+    Mistake(
+        name="mirror of nothing",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}, mirror: {model: llama-2, ratio: 0}}]\ngateway:",
+        place="splits/0/mirror/ratio",
+        fact="0 is not more than 0",
+        hint="write a number above 0 and at most 1 (`ratio`: share of the split's requests that is copied)",
+    ),
+    Mistake(
+        name="mirror in per cent",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}, mirror: {model: llama-2, ratio: 5}}]\ngateway:",
+        place="splits/0/mirror/ratio",
+        fact="5 is more than 1",
+        hint="write a number above 0 and at most 1 (`ratio`: share of the split's requests that is copied)",
+    ),
+    Mistake(
+        name="mirror to no model",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}, mirror: {model: llama-1, ratio: 0.1}}]\ngateway:",
+        place="splits/0/mirror/model",
+        fact='there is no model "llama-1"',
+        hint="Perhaps you meant `llama-2`?",
+    ),
+    Mistake(
+        name="mirror to the only model",
+        old="gateway:",
+        new="splits: [{name: chat, weights: {qwen: 1}, mirror: {model: qwen, ratio: 0.1}}]\ngateway:",
+        place="splits/0/mirror/model",
+        fact='"qwen" answers every request of this split already',
+        hint="name another model, or leave `mirror` out",
+    ),
+    Mistake(
+        name="adapters not enabled",
+        old="max_model_len: 4096",
+        new="lora-modules: [sql=adapter]",
+        place="models/0/serve/enable_lora",
+        fact="is missing, and vLLM then refuses the adapters of `lora_modules`",
+        hint="write `enable_lora: true`",
+    ),
+    Mistake(
+        name="adapters switched off",
+        old="max_model_len: 4096",
+        new="lora_modules: [sql=adapter]\n      enable_lora: false",
+        place="models/0/serve/enable_lora",
+        fact="is false, and vLLM then refuses the adapters of `lora_modules`",
+        hint="write `enable_lora: true`",
+    ),
+    Mistake(
+        name="adapter without a path",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [{name: sql}]",
+        place="models/0/serve/lora_modules/0",
+        fact="has no path",
+        hint="write NAME=PATH, or a mapping: {name: NAME, path: PATH}",
+    ),
+    Mistake(
+        name="adapter of one word",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: adapter",
+        place="models/0/serve/lora_modules",
+        fact='"adapter" names no adapter',
+        hint="write NAME=PATH, or a mapping: {name: NAME, path: PATH}",
+    ),
+    Mistake(
+        name="adapter with an unknown key",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [{name: sql, path: adapter, base_model: llama-2}]",
+        place="models/0/serve/lora_modules/0/base_model",
+        fact="there is no such key",
+        hint="Perhaps you meant `base_model_name`?",
+    ),
+    Mistake(
+        name="adapter named by a number",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [{name: 7, path: adapter}]",
+        place="models/0/serve/lora_modules/0/name",
+        fact="7 is a whole number, where text belongs",
+        hint="write NAME=PATH, or a mapping: {name: NAME, path: PATH}",
+    ),
+    Mistake(
+        name="adapter that is a number",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [7]",
+        place="models/0/serve/lora_modules/0",
+        fact="7 is a whole number, where an adapter belongs",
+        hint="write NAME=PATH, or a mapping: {name: NAME, path: PATH}",
+    ),
+    Mistake(
+        name="adapter with a name that does not fit",
+        old="max_model_len: 4096",
+        new='enable_lora: true\n      lora_modules: [\'{"name": "a|b", "path": "adapter"}\']',
+        place="models/0/serve/lora_modules/0",
+        fact='"a|b" has characters or a form that do not fit here',
+        hint="begin with a letter or digit, then letters, digits and . _ / : - (128 at most)",
+    ),
+    Mistake(
+        name="adapter with an alias's name",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [llama=adapter]",
+        place="models/0/serve/lora_modules/0",
+        fact='"llama" is already the name at models/0/aliases/0',
+        hint="give it another name: requests are routed by it",
+    ),
+    Mistake(
+        name="weight of an adapter",
+        old="    gpus: [[7]]",
+        new=(
+            "    gpus: [[7]]\n    serve: {enable_lora: true, lora_modules: [sql=adapter]}\n"
+            "splits: [{name: chat, weights: {llama-2: 1, sql: 1}}]"
+        ),
+        place="splits/0/weights/sql",
+        fact='"sql" is an adapter of a model',
+        hint="write `qwen`",
+    ),
+    Mistake(
+        name="adapter missing",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [sql=./no-adapter]",
+        place="models/0/serve/lora_modules/0",
+        fact='there is no directory "./no-adapter"',
+        hint="write a path relative to the deployment file, an absolute one, or a hub id: ORGANISATION/NAME",
+    ),
+    Mistake(
+        name="adapter without config",
+        old="max_model_len: 4096",
+        new="enable_lora: true\n      lora_modules: [sql=empty]",
+        place="models/0/serve/lora_modules/0",
+        fact='"empty" has no adapter_config.json, so it holds no LoRA adapter',
+        hint="name the folder that holds adapter_config.json and the adapter's weights",
+    ),
+    Mistake(
+        name="adapter of the hub for a directory",
+        old="    gpus: [[7]]",
+        new="    gpus: [[7]]\n    serve: {enable_lora: true, lora_modules: [sql=org/sql]}",
+        place="models/1/serve/lora_modules/0",
+        fact='there is no directory "org/sql", and a model from a directory has no way to the hub',
+        hint="download the adapter, and write its path relative to the deployment file",
+    ),
 )
 
 
@@ -888,6 +1258,9 @@ def test_all_mistakes_of_a_file_are_told_at_once(folder: Path, good: str) -> Non
     text = good.replace("replicas: 2", "replica: 2").replace("max_model_len", "max_modle_len")
     text = text.replace("p50: 0.1", "p50: 0.3").replace("directory: model", "directory: no-model")
     text = text.replace("port: 8000", "port: 0\n  address: 0.0.0.0").replace("{grafana:", "{graphana:")
+    text = text.replace(
+        "gateway:", "splits:\n  - {name: a, weights: {x: 0}}\n  - {name: qwen, weights: {y: 1, qwen: 1}}\ngateway:"
+    )
     (folder / "bad.yaml").write_text(text)
 
     with pytest.raises(InvalidInput) as error:
@@ -898,17 +1271,42 @@ def test_all_mistakes_of_a_file_are_told_at_once(folder: Path, good: str) -> Non
         "models/0/serve/max_modle_len",
         "models/0/targets/0/ttft_seconds/p50",
         "models/1/source/directory",
+        "splits/0/weights/x",
+        "splits/1/name",
+        "splits/1/weights/y",
         "gateway/port",
         "gateway/address",
         "images/graphana",
     ]
 
 
+@pytest.mark.parametrize("broken", ["  - name: llama 2", "  - source: {hub: meta/llama}", "  - 5\n  - name: other"])
+def test_a_model_that_cannot_be_named_makes_no_mistakes_of_splits(broken: str, folder: Path, good: str) -> None:
+    text = good.replace("  - name: llama-2", broken).replace("    source: {hub: meta/llama}\n", "", "source" in broken)
+    (folder / "bad.yaml").write_text(text + "splits: [{name: chat, weights: {llama-2: 1, qwen: 1}}]\n")
+
+    with pytest.raises(InvalidInput) as error:
+        load(Path("bad.yaml"))
+
+    assert not any(problem.place.startswith("splits") for problem in error.value.problems)
+
+
+def test_a_broken_split_keeps_the_numbers_of_the_others(folder: Path, good: str) -> None:
+    (folder / "bad.yaml").write_text(
+        good + "splits: [5, {weights: {qwen: 1}}, {name: chat, weights: {x: 1, qwen: 1}}]\n"
+    )
+
+    with pytest.raises(InvalidInput) as error:
+        load(Path("bad.yaml"))
+
+    assert [problem.place for problem in error.value.problems] == ["splits/0", "splits/1/name", "splits/2/weights/x"]
+
+
 @pytest.mark.parametrize("secret", ["hf_abcdefghijklmnopqrstuvwxyz", "sk-abcdefghijklmnopqrst", "hunter2"])
 def test_no_message_shows_a_secret(secret: str, folder: Path, good: str) -> None:
     text = good.replace("VLLM_LOGGING_LEVEL: INFO", f"HF_TOKEN: {secret}\n      SOME_PASSWORD: [{secret}]")
     text = text.replace("max_model_len: 4096", f"api_key: {secret}\n      hf_token: {secret}")
-    text = text.replace("port: 8000", "port: 8000\n  api_keys_file: short-keys")
+    text = text.replace("port: 8000", "port: 8000\n  api_keys_file: old-keys")
     (folder / "bad.yaml").write_text(text)
 
     with pytest.raises(InvalidInput) as error:

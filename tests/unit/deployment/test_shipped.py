@@ -12,6 +12,7 @@ from vllmstack.planning.placement import gpus_per_replica, replica_count
 FOLDER = Path(__file__).resolve().parents[3] / "deployments"
 DEPLOYMENTS = sorted(FOLDER.glob("*.yaml"))
 PROMISED = {
+    "canary",
     "cpu-smoke",
     "llama-2-13b-chat",
     "llama-2-70b-chat",
@@ -88,3 +89,14 @@ def test_the_shapes_that_names_promise() -> None:
     assert gpus_per_replica(seventy) == 4
     assert twice.gpus == ((0,), (1,))
     assert len(load(FOLDER / "two-models.yaml").models) == 2
+
+
+def test_the_canary_gets_a_tenth_of_the_requests() -> None:
+    canary = load(FOLDER / "canary.yaml")
+    (split,) = canary.splits
+
+    assert split.weights == {"llama-3.1-8b": 90, "llama-3.1-8b-fp8": 10}
+    assert [model.source.hub for model in canary.models if model.name in split.weights] == [
+        "meta-llama/Llama-3.1-8B-Instruct",
+        "RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8",
+    ]

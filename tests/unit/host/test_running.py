@@ -15,12 +15,10 @@ def test_what_runs_is_what_was_started_last(clone: Clone) -> None:
 
 
 @pytest.mark.parametrize(("asks", "key"), [(True, KEY), (False, None)])
-def test_the_key_is_the_first_of_the_file_where_the_deployment_asks_for_one(
-    clone: Clone, asks: bool, key: str | None
-) -> None:
+def test_the_key_is_the_stacks_own_where_the_deployment_asks_for_one(clone: Clone, asks: bool, key: str | None) -> None:
     clone.is_up()
     clone.project.secrets.mkdir()
-    (clone.project.secrets / "api_keys").write_text(f"# who may ask\nalice {KEY}\nbob {KEY[::-1]}\n")
+    (clone.project.secrets / "stack_key").write_text(KEY)
     if asks:
         with (clone.project.rendered("smoke") / "compose.env").open("a") as values:
             values.write("VLLMSTACK_API_KEYS_FILE=secrets/api_keys\n")

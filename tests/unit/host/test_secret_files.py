@@ -1,14 +1,16 @@
 """Secrets: who may read them, when they are made, and where a token comes from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.conftest import KEY, Clone
+from vllmstack.deployment.api_keys import digest, keys_text, make_key
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import HostError
-from vllmstack.host.secret_files import hub_token, prepare_secrets
+from vllmstack.host.secret_files import hub_token, prepare_secrets, write_keys
 
 TOKEN = "hf_0123456789"
 
@@ -145,34 +147,63 @@ def test_a_token_path_that_is_a_folder_is_no_token(
     assert hub_token(clone.project) is None
 
 
-def test_keys_certificate_and_key_are_copied(clone: Clone, tmp_path: Path) -> None:
-    files = {"keys": f"alice {KEY}\n", "cert.pem": "certificate\n", "key.pem": "key\n"}
+def test_certificate_and_key_are_copied(clone: Clone, tmp_path: Path) -> None:
+    files = {"cert.pem": "certificate\n", "key.pem": "key\n"}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o600)
     tls = {"certificate": str(tmp_path / "cert.pem"), "key": str(tmp_path / "key.pem")}
 
-    prepare_secrets(clone.project, deployment(api_keys_file=str(tmp_path / "keys"), tls=tls))
+    prepare_secrets(clone.project, deployment(tls=tls))
 
-    copies = {"api_keys": "keys", "tls_certificate": "cert.pem", "tls_key": "key.pem"}
+    copies = {"tls_certificate": "cert.pem", "tls_key": "key.pem"}
     assert {name: secret(clone, name).read_text() for name in copies} == {
         name: files[original] for name, original in copies.items()
     }
     assert {mode(secret(clone, name)) for name in copies} == {0o444}
 
 
-def test_a_changed_key_file_is_seen_by_the_container_that_has_it_mounted(clone: Clone, tmp_path: Path) -> None:
-    keys = tmp_path / "keys"
-    keys.write_text(f"alice {KEY}\n")
-    prepare_secrets(clone.project, deployment(api_keys_file=str(keys)))
-    mounted = secret(clone, "api_keys").stat().st_ino
-    keys.write_text(f"bob {KEY}\n")
+def test_the_gateway_gets_the_users_keys_and_one_of_the_stacks_own(clone: Clone, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(keys_text([make_key("alice", KEY)]))
 
     prepare_secrets(clone.project, deployment(api_keys_file=str(keys)))
+
+    own = secret(clone, "stack_key").read_text()
+    given = json.loads(secret(clone, "api_keys").read_text())["keys"]
+    assert {entry["name"]: entry["sha256"] for entry in given} == {"alice": digest(KEY), "vllmstack": digest(own)}
+    assert {mode(secret(clone, name)) for name in ("api_keys", "stack_key")} == {0o444}
+
+
+def test_the_stacks_own_key_is_made_once(clone: Clone, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text('{"keys": []}')
+    prepare_secrets(clone.project, deployment(api_keys_file=str(keys)))
+    first = secret(clone, "stack_key").read_text()
+
+    prepare_secrets(clone.project, deployment(api_keys_file=str(keys)))
+
+    assert secret(clone, "stack_key").read_text() == first
+
+
+def test_without_keys_the_stack_has_none_of_its_own(clone: Clone) -> None:
+    prepare_secrets(clone.project, deployment())
+
+    assert not secret(clone, "stack_key").exists()
+
+
+def test_changed_keys_are_seen_by_the_container_that_has_them_mounted(clone: Clone, tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(keys_text([make_key("alice", KEY)]))
+    prepare_secrets(clone.project, deployment(api_keys_file=str(keys)))
+    mounted = secret(clone, "api_keys").stat().st_ino
+
+    write_keys(clone.project, [make_key("bob", KEY)])
 
     # A bind mount follows the inode, not the name.
     assert secret(clone, "api_keys").stat().st_ino == mounted
-    assert secret(clone, "api_keys").read_text() == f"bob {KEY}\n"
+    given = json.loads(secret(clone, "api_keys").read_text())["keys"]
+    assert [entry["name"] for entry in given] == ["bob", "vllmstack"]
     assert mode(secret(clone, "api_keys")) == 0o444
 
 

@@ -1,6 +1,5 @@
 """The Compose services of the engines, byte for byte."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from vllmstack.deployment.model import Deployment
 from vllmstack.images import images_for, load_images
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
-from vllmstack.render.engine_config import render_engine_config
-from vllmstack.render.engines import render_engines
+from vllmstack.render.engine_config import config_path
+from vllmstack.render.engines import DIGEST_LABEL, render_engines
 
 KNOWN = load_images(Path(__file__).parents[3] / "docker" / "images.yaml")
 
@@ -41,8 +40,12 @@ def service(of: Deployment, name: str) -> dict[str, Any]:
     return one
 
 
-def config_digest(of: Deployment, index: int = 0) -> str:
-    return hashlib.sha256(render_engine_config(of.models[index]).encode()).hexdigest()[:16]
+def digest(of: Deployment, name: str) -> str:
+    return str(service(of, name)["labels"][DIGEST_LABEL])
+
+
+def config(of: Deployment, index: int = 0) -> str:
+    return config_path(of.models[index], of)
 
 
 def test_a_local_model_on_cores() -> None:
@@ -67,14 +70,15 @@ services:
       vllmstack.model: smoke
       vllmstack.replica: '1'
       vllmstack.gpus: ''
-      vllmstack.config: {config_digest(smoke)}
+      vllmstack.config: {digest(smoke, "engine-smoke-1")}
     environment:
+      VLLMSTACK_HUNG_SECONDS: '20'
       VLLM_CPU_OMP_THREADS_BIND: '0'
       HF_HUB_OFFLINE: '1'
       VLLM_CPU_KVCACHE_SPACE: '1'
     volumes:
     - type: bind
-      source: ./engines/smoke.yaml
+      source: ./{config(smoke)}
       target: /etc/vllmstack/engine.yaml
       read_only: true
       bind:
@@ -121,12 +125,13 @@ services:
       vllmstack.model: org/Llama-3.1
       vllmstack.replica: '1'
       vllmstack.gpus: '3'
-      vllmstack.config: {config_digest(gated)}
+      vllmstack.config: {digest(gated, "engine-org-llama-3-1-1")}
     environment:
+      VLLMSTACK_HUNG_SECONDS: '20'
       HF_TOKEN_PATH: /run/secrets/hub_token
     volumes:
     - type: bind
-      source: ./engines/org-llama-3-1.yaml
+      source: ./{config(gated)}
       target: /etc/vllmstack/engine.yaml
       read_only: true
       bind:
@@ -158,12 +163,13 @@ services:
       vllmstack.model: org/Llama-3.1
       vllmstack.replica: '2'
       vllmstack.gpus: '5'
-      vllmstack.config: {config_digest(gated)}
+      vllmstack.config: {digest(gated, "engine-org-llama-3-1-2")}
     environment:
+      VLLMSTACK_HUNG_SECONDS: '20'
       HF_TOKEN_PATH: /run/secrets/hub_token
     volumes:
     - type: bind
-      source: ./engines/org-llama-3-1.yaml
+      source: ./{config(gated)}
       target: /etc/vllmstack/engine.yaml
       read_only: true
       bind:
@@ -239,18 +245,16 @@ def test_a_replica_that_spans_two_gpus_gets_both(access: str, gpus: dict[str, An
 
 
 def test_two_models_have_a_file_an_image_and_a_gpu_each() -> None:
-    both = document(deployment(HUB, CPU, {"name": "qwen", "source": {"hub": "org/qwen"}}))["services"]
+    three = deployment(HUB, CPU, {"name": "qwen", "source": {"hub": "org/qwen"}})
+
+    both = document(three)["services"]
 
     assert {name: (one["image"], one["labels"]["vllmstack.gpus"]) for name, one in both.items()} == {
         "engine-org-llama-3-1-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "0"),
         "engine-smoke-1": (f"vllmstack/engine-cpu:{KNOWN.vllm}", ""),
         "engine-qwen-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "1"),
     }
-    assert [one["volumes"][0]["source"] for one in both.values()] == [
-        "./engines/org-llama-3-1.yaml",
-        "./engines/smoke.yaml",
-        "./engines/qwen.yaml",
-    ]
+    assert [one["volumes"][0]["source"] for one in both.values()] == [f"./{config(three, index)}" for index in range(3)]
     assert not any("depends_on" in one for one in both.values())
 
 
@@ -307,6 +311,33 @@ def test_a_dollar_sign_stays_one_when_compose_reads_the_file() -> None:
 
     assert one["environment"]["PRICE"] == "$$5 $${HOME}"
     assert one["volumes"][1]["source"] == "/models/a$$b"
+
+
+def test_adapters_from_folders_are_mounted_where_the_configuration_names_them() -> None:
+    modules = [{"name": "sql", "path": "org/sql"}, {"name": "tone", "path": "/adapters-of-ours/tone"}]
+    one = service(deployment(HUB | {"serve": {"enable_lora": True, "lora_modules": modules}}), "engine-org-llama-3-1-1")
+
+    assert one["volumes"][1:] == [
+        {
+            "type": "bind",
+            "source": "/adapters-of-ours/tone",
+            "target": "/adapters/2",
+            "read_only": True,
+            "bind": {"create_host_path": False},
+        }
+    ]
+
+
+def test_a_split_is_part_of_what_an_engine_is_made_from() -> None:
+    split = {"name": "chat", "weights": {"smoke": 1, "org/Llama-3.1": 1}}
+    other = HUB | {"name": "other"}
+
+    def digests(**changes: Any) -> list[str]:
+        services = document(deployment(HUB, CPU, other, **changes))["services"].values()
+        return [str(one["labels"][DIGEST_LABEL]) for one in services]
+
+    changed = [before != after for before, after in zip(digests(), digests(splits=[split]), strict=True)]
+    assert changed == [True, True, False]
 
 
 def test_an_image_of_the_deployments_own_is_run() -> None:

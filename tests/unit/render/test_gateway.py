@@ -1,11 +1,12 @@
 """What nginx is given for a deployment: exact text, and what each setting changes."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from vllmstack.deployment.model import Deployment
+from vllmstack.deployment.model import MOST_REPLICAS, Deployment
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import listen_port, render_gateway
@@ -22,10 +23,11 @@ TWO_MODELS = {
 proxy_connect_timeout 2000ms;
 proxy_read_timeout 600s;
 proxy_send_timeout 60s;
-proxy_next_upstream_timeout 10000ms;
+proxy_next_upstream_timeout 540000ms;
 proxy_next_upstream_tries 3;
 """,
     "gateway/listen.conf": f"{HEADING}listen 8080 default_server;\n",
+    "gateway/mirror.conf": f"{HEADING}# No split has a mirror.\n",
     "gateway/routes.json": """\
 {
   "api_keys": false,
@@ -35,25 +37,47 @@ proxy_next_upstream_tries 3;
     "llama": 0,
     "smoke": 1
   },
+  "splits": {},
   "models": [
     {
       "name": "RedHatAI/Llama-3.2-1B",
       "aliases": [
         "llama"
       ],
+      "adapters": [],
       "pool": "engine-redhatai-llama-3-2-1b",
       "replicas": [
         "engine-redhatai-llama-3-2-1b-1",
         "engine-redhatai-llama-3-2-1b-2"
-      ]
+      ],
+      "routes": [
+        "replica-1",
+        "replica-2"
+      ],
+      "policy": "lmetric",
+      "max_in_flight": 512,
+      "max_queue_seconds": 5,
+      "hold_seconds": 60,
+      "hung_seconds": 20,
+      "slow_start_seconds": 10
     },
     {
       "name": "smoke",
       "aliases": [],
+      "adapters": [],
       "pool": "engine-smoke",
       "replicas": [
         "engine-smoke-1"
-      ]
+      ],
+      "routes": [
+        "replica-1"
+      ],
+      "policy": "lmetric",
+      "max_in_flight": 256,
+      "max_queue_seconds": 5,
+      "hold_seconds": 60,
+      "hung_seconds": 20,
+      "slow_start_seconds": 10
     }
   ]
 }
@@ -63,8 +87,9 @@ proxy_next_upstream_tries 3;
 upstream engine-redhatai-llama-3-2-1b {{
     zone engine-redhatai-llama-3-2-1b 256k;
     least_conn;
-    server engine-redhatai-llama-3-2-1b-1:8000 resolve max_fails=2 fail_timeout=5s;
-    server engine-redhatai-llama-3-2-1b-2:8000 resolve max_fails=2 fail_timeout=5s;
+    sticky route $peer;
+    server engine-redhatai-llama-3-2-1b-1:8000 resolve route=replica-1 max_fails=0;
+    server engine-redhatai-llama-3-2-1b-2:8000 resolve route=replica-2 max_fails=0;
     keepalive 64;
     keepalive_timeout 4s;
 }}
@@ -72,7 +97,8 @@ upstream engine-redhatai-llama-3-2-1b {{
 upstream engine-smoke {{
     zone engine-smoke 256k;
     least_conn;
-    server engine-smoke-1:8000 resolve max_fails=2 fail_timeout=5s;
+    sticky route $peer;
+    server engine-smoke-1:8000 resolve route=replica-1 max_fails=0;
     keepalive 64;
     keepalive_timeout 4s;
 }}
@@ -152,13 +178,106 @@ def test_the_body_limit_is_in_mebibytes() -> None:
     }
 
 
-@pytest.mark.parametrize(("seconds", "connect", "other_tries"), [(1, 250, 500), (8, 2000, 4000), (3600, 2000, 10000)])
-def test_other_replicas_are_tried_for_less_time_than_one_may_take(seconds: int, connect: int, other_tries: int) -> None:
+@pytest.mark.parametrize(("seconds", "connect", "other_tries"), [(1, 250, 900), (8, 2000, 7200), (600, 2000, 540_000)])
+def test_other_replicas_are_tried_for_nearly_as_long_as_one_may_take(
+    seconds: int, connect: int, other_tries: int
+) -> None:
     text = render_gateway(plan(first_byte_seconds=seconds))["gateway/limits.conf"]
     assert f"proxy_connect_timeout {connect}ms;" in text
     assert f"proxy_read_timeout {seconds}s;" in text
     assert f"proxy_next_upstream_timeout {other_tries}ms;" in text
     assert other_tries < seconds * 1000
+
+
+LLAMA = {"name": "llama", "source": {"hub": "org/llama"}}
+AWQ = {"name": "llama-awq", "source": {"hub": "org/llama-awq"}}
+
+
+def routes(*models: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    deployment = Deployment.model_validate({"name": "test", "models": models} | changes)
+    made = Plan(deployment=deployment, replicas=place(deployment.models, core_ids=[0]))
+    parsed: dict[str, Any] = json.loads(render_gateway(made)["gateway/routes.json"])
+    return parsed
+
+
+def test_a_split_names_models_by_index_with_shares_that_add_up_to_one() -> None:
+    splits = [
+        {"name": "chat", "weights": {"llama-awq": 10, "llama": 90}, "mirror": {"model": "llama-awq", "ratio": 0.05}},
+        {"name": "even", "weights": {"llama": 1, "llama-awq": 1}},
+    ]
+
+    assert routes(LLAMA, AWQ, splits=splits)["splits"] == {
+        "chat": {"weights": [[1, 0.1], [0, 0.9]], "mirror": {"model": 1, "ratio": 0.05}},
+        "even": {"weights": [[0, 0.5], [1, 0.5]], "mirror": None},
+    }
+
+
+def test_requests_are_copied_only_where_a_split_has_a_mirror() -> None:
+    split = {"name": "chat", "weights": {"llama": 1}, "mirror": {"model": "llama-awq", "ratio": 0.05}}
+    deployment = Deployment.model_validate({"name": "test", "models": [LLAMA, AWQ], "splits": [split]})
+    made = Plan(deployment=deployment, replicas=place(deployment.models, core_ids=[0]))
+
+    assert render_gateway(made)["gateway/mirror.conf"].endswith("\nmirror /-/mirror;\n")
+
+
+def test_an_adapter_is_a_name_of_its_model_and_no_alias() -> None:
+    adapters = {"enable_lora": True, "lora-modules": ["sql=org/sql", {"name": "tone", "path": "/tone"}]}
+
+    made = routes(AWQ, LLAMA | {"aliases": ["l"], "serve": adapters})
+
+    assert made["names"] == {"llama-awq": 0, "llama": 1, "l": 1, "sql": 1, "tone": 1}
+    assert (made["models"][1]["aliases"], made["models"][1]["adapters"]) == (["l"], ["sql", "tone"])
+
+
+def test_what_a_model_sets_is_told_to_njs() -> None:
+    (model,) = routes(
+        LLAMA
+        | {"routing": "least-requests", "admission": {"max_in_flight": 7, "max_queue_seconds": 0.5, "hold_seconds": 0}}
+        | {"health": {"hung_seconds": 30, "slow_start_seconds": 0}}
+    )["models"]
+
+    assert {key: model[key] for key in list(model)[5:]} == {
+        "policy": "least-requests",
+        "max_in_flight": 7,
+        "max_queue_seconds": 0.5,
+        "hold_seconds": 0,
+        "hung_seconds": 30,
+        "slow_start_seconds": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "most"),
+    [
+        ({}, 256),
+        ({"replicas": 3}, 768),
+        ({"replicas": 3, "serve": {"max-num-seqs": 16}}, 48),
+        ({"gpus": [[0], [1]], "serve": {"max_num_seqs": 16}}, 32),
+        ({"gpus": 2, "serve": {"max_num_seqs": 16, "data_parallel_size": 2}}, 32),
+        ({"replicas": 3, "serve": {"max_num_seqs": 16}, "admission": {"max_in_flight": 100}}, 100),
+    ],
+)
+def test_as_many_requests_are_let_in_as_the_replicas_have_room_for(changes: dict[str, Any], most: int) -> None:
+    (model,) = routes(LLAMA | changes)["models"]
+
+    assert model["max_in_flight"] == most
+
+
+def test_every_replica_can_be_chosen_by_its_name_however_long_that_is() -> None:
+    names = [f"{letter * 53}" for letter in "ab"]
+    models = [{"name": name, "source": {"hub": "org/one"}, "replicas": MOST_REPLICAS} for name in names]
+    deployment = Deployment.model_validate({"name": "test", "models": models})
+    replicas = place(deployment.models, core_ids=[0])
+
+    text = render_gateway(Plan(deployment=deployment, replicas=replicas))["gateway/upstreams.conf"]
+
+    routes_by_name = dict(re.findall(r"^    (engine-\S+) (\S+);$", text, re.MULTILINE))
+    servers = re.findall(r"^    server (\S+):8000 resolve route=(\S+) max_fails=0;$", text, re.MULTILINE)
+    assert [name for name, _ in servers] == [replica.service for replica in replicas]
+    assert dict(servers) == routes_by_name
+    assert len(set(routes_by_name.values())) == len(replicas)
+    # What nginx takes: "route is longer than 32".
+    assert max(len(route) for route in routes_by_name.values()) <= 32
 
 
 def test_every_name_in_routes_points_to_its_model_and_the_pool_that_upstreams_define() -> None:

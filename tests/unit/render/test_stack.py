@@ -84,6 +84,7 @@ def test_with_keys_it_is_published_on_every_address_and_reads_the_copied_key_fil
     assert values["VLLMSTACK_PUBLISH"] == "0.0.0.0:8000:8080"
     assert values["VLLMSTACK_URL"] == "http://127.0.0.1:8000"
     assert values["VLLMSTACK_API_KEYS_FILE"] == "secrets/api_keys"
+    assert values["VLLMSTACK_STACK_KEY_FILE"] == "secrets/stack_key"
     assert "VLLMSTACK_TLS_KEY_FILE" not in values
 
 

@@ -1,0 +1,39 @@
+// What each replica has to do, in shared memory (dict `load`): requests in flight and prompt tokens that wait for a first
+// byte, in one number, so that one read or one change of both is one call. What a worker added is kept beside the sum:
+// when a worker is killed, what it can no longer take back is taken back for it.
+
+/** Amount of one request in flight; below it is room for the pending tokens. */
+function request() {
+    return 4294967296;
+}
+
+/** Adds to a counter of the whole gateway, and to this worker's part of it. */
+function hold(counter, amount) {
+    const load = ngx.shared.load;
+    load.incr(counter, amount, 0);
+    load.incr(`p|${process.pid}|${counter}`, amount, 0);
+}
+
+/** A counter's value, 0 where nothing was counted. */
+function held(counter) {
+    return ngx.shared.load.get(counter) || 0;
+}
+
+/** {inFlight, pending} of a replica. */
+function of(replica) {
+    const value = held(`l|${replica}`);
+    const inFlight = Math.max(0, Math.floor(value / request()));
+    return {inFlight, pending: Math.max(0, value - inFlight * request())};
+}
+
+/** Every `p|PID|COUNTER` as [PID, COUNTER, value]. */
+function parts() {
+    const load = ngx.shared.load;
+    return load.items(load.size() + 1).filter((item) => item[0].startsWith('p|')).map((item) => {
+        const rest = item[0].slice(2);
+        const end = rest.indexOf('|');
+        return [rest.slice(0, end), rest.slice(end + 1), item[1]];
+    });
+}
+
+export default {held, hold, of, parts, request};

@@ -1,0 +1,63 @@
+// js_set $tries, which only log_format names: nginx evaluates it once, when a request has ended in any way. Every request
+// comes by here: it counts, and gives back what the request held.
+
+import counters from 'counters.js';
+import load from 'load.js';
+import quota from 'quota.js';
+import replicas from 'replicas.js';
+
+/** A mean that the last twenty requests or so decide. */
+function remember(model, seconds) {
+    const name = `s|${model}`;
+    const before = ngx.shared.load.get(name);
+    ngx.shared.load.set(name, before === undefined ? seconds : before + (seconds - before) / 20);
+}
+
+function release(charge) {
+    const parts = charge.split(' ');
+    load.hold(`l|${parts[0]}`, -load.request() - Number(parts[1]));
+}
+
+/** The tokens that an engine told, counted and taken off the key's quota instead of what was estimated. */
+function settle(variables, model) {
+    const usage = variables.usage;
+    let tokens = variables.status === '200' ? null : undefined; // a client that left; a request that failed
+    if (usage) {
+        const space = usage.indexOf(' ');
+        const prompt = Number(usage.slice(0, space));
+        const completion = Number(usage.slice(space + 1));
+        tokens = prompt + completion;
+        counters.add(`tokens_total|${model}|${variables.key_name}|prompt`, prompt);
+        counters.add(`tokens_total|${model}|${variables.key_name}|completion`, completion);
+    }
+    if (variables.receipt) {
+        quota.settle(variables.receipt, tokens);
+    }
+}
+
+function record(r) {
+    const variables = r.variables;
+    const model = variables.model || 'none';
+    const charge = variables.charge;
+    const addresses = variables.upstream_addr;
+    const services = addresses ? replicas.listed(addresses).map(replicas.service).filter((name) => name !== 'none') : [];
+    const tries = services.length;
+    const last = tries === 0 || !charge ? 'none' : services[tries - 1];
+    counters.add(`requests_total|${model}|${last}|${variables.key_name}|${variables.status}`, 1);
+    for (let i = 0; i < tries - 1; i++) {
+        counters.add(`upstream_retries_total|${model}|${services[i]}`, 1);
+    }
+    settle(variables, model);
+    if (charge) {
+        release(charge);
+        const seconds = Number(variables.request_time);
+        counters.observe('request_duration_seconds', model, seconds);
+        if (variables.status === '200') {
+            remember(model, seconds);
+        }
+        variables.replica = last;
+    }
+    return String(tries);
+}
+
+export default {record};

@@ -1,0 +1,95 @@
+// The prefixes of a request, as a chain of hashes: two requests that share the first n hashes share the text up to there.
+//
+// Pure: the simulator runs this file too. A boundary follows a message once at least LEAST characters have come since the
+// last one (a hash costs 2 µs, and vLLM's own prefix cache counts in blocks of 16 tokens), and a long text is cut where its
+// length alone says, so that documents that differ at their end still share their beginning.
+
+import crypto from 'crypto';
+
+/** Hash of the chain so far and what follows: 66 bits are enough for a hint. */
+function link(previous, text) {
+    return crypto.createHash('md5').update(previous + text).digest('base64url').slice(0, 11);
+}
+
+/** Text of a message's content, or of anything else that takes part in the prompt. */
+function text(value) {
+    return typeof value === 'string' ? value : value === undefined || value === null ? '' : JSON.stringify(value);
+}
+
+/** {hashes, ends, total}: the chain, the characters up to each of its boundaries, and all characters. */
+function chain(seed, pieces) {
+    const least = 256; // characters, some 64 tokens
+    const slice = 2048;
+    const most = 64; // boundaries; what comes after them is one more piece of prompt
+    const hashes = [];
+    const ends = [];
+    let hash = seed;
+    let waiting = '';
+    let total = 0;
+    for (let i = 0; i < pieces.length; i++) {
+        const piece = pieces[i];
+        total += piece.length;
+        if (hashes.length >= most) {
+            continue;
+        }
+        waiting += piece;
+        let from = 0;
+        while (waiting.length - from > slice && hashes.length < most) {
+            hash = link(hash, waiting.slice(from, from + slice));
+            from += slice;
+            hashes.push(hash);
+            ends.push(total - waiting.length + from);
+        }
+        if (from > 0) {
+            waiting = waiting.slice(from);
+        }
+        if (waiting.length >= least && hashes.length < most) {
+            hash = link(hash, waiting);
+            waiting = '';
+            hashes.push(hash);
+            ends.push(total);
+        }
+    }
+    return {hashes, ends, total};
+}
+
+/** What the chat template puts before anything else: tools, then each message with its role. */
+function chatPieces(body) {
+    const pieces = body.tools === undefined ? [] : [JSON.stringify(body.tools)];
+    const messages = body.messages;
+    for (let i = 0; i < messages.length; i++) {
+        const message = messages[i];
+        if (message === null || typeof message !== 'object') {
+            break; // the engine refuses it
+        }
+        const calls = message.tool_calls === undefined ? '' : JSON.stringify(message.tool_calls);
+        pieces.push(`${message.role}\n${text(message.content)}${calls}\n`);
+    }
+    return pieces;
+}
+
+/** The prompt's pieces in the order that the model reads them, of any body that an engine takes. */
+function pieces(body) {
+    if (Array.isArray(body.messages)) {
+        return chatPieces(body);
+    }
+    if (body.prompt !== undefined) { // a list is several prompts, or one of token ids
+        return [text(body.prompt)];
+    }
+    return [text(body.instructions) + text(body.tools), text(body.input === undefined ? body.query : body.input)];
+}
+
+/**
+ * boundaries(body, seed) → {hashes, tokens, total}: the chain's hashes, the tokens (estimated) up to each, and of all.
+ * `seed` keeps models apart. Four characters a token: only the proportion of what matched to what is new counts.
+ */
+function boundaries(body, seed) {
+    const found = chain(seed, pieces(body));
+    const tokens = found.ends;
+    for (let i = 0; i < tokens.length; i++) {
+        tokens[i] = Math.ceil(tokens[i] / 4);
+    }
+    return {hashes: found.hashes, tokens, total: Math.ceil(found.total / 4)};
+}
+
+export default {boundaries};

@@ -1,0 +1,1 @@
+"""What a changed deployment asks of a running stack: the steps, and why. Pure arithmetic."""
