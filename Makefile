@@ -100,6 +100,22 @@ bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench se
 bench-rolling: $(DEV) ## 100 streams while replicas are added, restarted and changed: none is lost
 	COMPOSE_PROJECT_NAME=vllmstack-bench $(PYTHON) scripts/bench_rolling.py --json results/rolling/summary.json
 
+bench-gateway: bench-gateway-cost bench-routing-simulated bench-routing bench-overload ## what the gateway costs and gains
+
+# SGLANG_PYTHON and VLLM_ROUTER_PYTHON: virtual environments with sglang-router and vllm-router, to compare with.
+bench-gateway-cost: $(DEV)
+	$(PYTHON) scripts/bench_gateway_cost.py $(call option,SGLANG_PYTHON,sglang-python) \
+	  $(call option,VLLM_ROUTER_PYTHON,vllm-router-python) --json results/gateway/cost.json
+
+bench-routing-simulated: $(DEV)
+	$(PYTHON) scripts/bench_routing_simulated.py --json results/gateway/routing-simulated.json
+
+bench-routing: $(DEV)
+	$(PYTHON) scripts/bench_routing.py --json results/gateway/routing.json
+
+bench-overload: $(DEV)
+	$(PYTHON) scripts/bench_overload.py --json results/gateway/overload.json
+
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'
 

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import docker
 from rich.console import Console
 from rich.table import Table
 
@@ -30,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from loadtest.trust.mock_process import cores
 from scripts.bench_gateway_bed import PATH, Bed, ContainerSubject, Subject, write
 from scripts.bench_gateway_bodies import wrk_script
+from tests.gateway.containers import GATEWAY_IMAGE, REPLICA_IMAGE, ROOT, build
 from vllmstack.deployment.model import Deployment
 
 LIMITS = {
@@ -131,8 +133,8 @@ class Bench:
 
     def _bed(self) -> Bed:
         return Bed(
-            image=self._options.image,
-            upstream_image=self._options.upstream_image,
+            image=GATEWAY_IMAGE,
+            upstream_image=REPLICA_IMAGE,
             gateway_core=self._gateway_core,
             other_cores=self._other_cores,
         )
@@ -240,8 +242,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sglang-python", type=Path, help="a Python that has sglang-router")
     parser.add_argument("--vllm-router-python", type=Path, help="a Python that has vllm-router")
-    parser.add_argument("--image", default="vllmstack/gateway:1.30", help="the gateway's")
-    parser.add_argument("--upstream-image", default="vllmstack/gateway-test-replica", help="any that has Python")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=6, help="of one round of requests")
     parser.add_argument("--connections", type=int, default=16)
@@ -252,6 +252,10 @@ def main() -> int:
     console = Console(width=120)
     if len(cores()) < 2 or shutil.which("wrk") is None:
         raise SystemExit("it takes two cores, and wrk (apt-get install wrk)")
+    client = docker.from_env()
+    build(client, GATEWAY_IMAGE, ROOT / "docker/gateway")
+    build(client, REPLICA_IMAGE, ROOT / "tests/gateway/replica")  # it has Python
+    client.close()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # containers' users read below it

@@ -15,14 +15,14 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from scripts.rolling_load import Streams
 
+ROOT = Path(__file__).resolve().parents[1]
 SOURCE = Path(__file__).with_suffix(".yaml")
 URL = "http://127.0.0.1:18082"
-STEPS = (
+STEPS: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (
     ("apply, from 2 to 3 replicas", ("apply",), {"replicas: 2": "replicas: 3"}),
     ("restart of 3 replicas", ("restart",), {}),
     ("apply of a new engine option", ("apply",), {"max_num_seqs: 64": "max_num_seqs: 48"}),

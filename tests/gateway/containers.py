@@ -97,13 +97,25 @@ class Replica:
         self.container.kill()
         self.container.wait()
 
+    def control_when_started(self, **state: Any) -> None:
+        """Starts it with a state of the test's from the first moment that it answers."""
+        self.container.start()
+        eventually(lambda: self._takes(state))
+
+    def _takes(self, state: dict[str, Any]) -> bool:
+        try:
+            self.control(**state)
+        except (httpx2.TransportError, httpx2.InvalidURL):
+            return False
+        return True
+
     def control(self, **state: Any) -> None:
         """Sets what all following requests meet."""
         HTTP.post(f"{self._url}/control", json=state).raise_for_status()
 
     def reset(self) -> None:
         """Forgets what was seen and mends what was broken."""
-        self.control(mode="ok", health=200, requests=[], aborted=0)
+        self.control(mode="ok", health=200, stuck=False, embeds=False, metrics={}, requests=[], aborted=0, tokens=0)
 
     def seen(self) -> dict[str, Any]:
         """Requests, aborted and active counts."""
@@ -160,7 +172,7 @@ class GatewayContainer:
     def start(self) -> "GatewayContainer":
         """Returns when it has found its replicas: nginx looks their addresses up after it has started."""
         self.container.start()
-        eventually(self._alive)
+        eventually(self.alive)
         eventually(lambda: sum(v for name, v in self.metrics().items() if name.startswith("replica_answers")) == 3)
         return self
 
@@ -203,7 +215,7 @@ class GatewayContainer:
         self.container.kill(signal="SIGHUP")
         eventually(lambda: self.logs().count("reconfiguring") > before)
 
-    def _alive(self) -> bool:
+    def alive(self) -> bool:
         try:
             return HTTP.get(self.metrics_url, timeout=1).status_code == 200
         except (httpx2.TransportError, httpx2.InvalidURL):

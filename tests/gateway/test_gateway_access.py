@@ -1,126 +1,22 @@
-"""Keys, limits, TLS, the log, the metrics and hostile input."""
+"""Limits, TLS, the log, the metrics and hostile input."""
 
 import json
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import docker
 import docker.errors
 import httpx2
 import pytest
-from docker.models.networks import Network
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.gateway.containers import GATEWAY_IMAGE, GatewayContainer, Replica, deployment, eventually
+from tests.gateway.containers import GATEWAY_IMAGE, GatewayContainer, Replica
 
 CHAT = "/v1/chat/completions"
-KEYS = "# who may ask\nalice alice-secret-1\nbob\tbob-secret-2\nbroken\n"
 StartGateway = Callable[..., GatewayContainer]
-
-
-def bearer(key: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {key}"}
-
-
-@pytest.fixture(scope="module")
-def keyed(
-    engine: docker.DockerClient, network: Network, fleet: dict[str, Replica], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[GatewayContainer]:
-    secrets = {"api_keys": KEYS}
-    gateway = GatewayContainer(
-        engine, network, tmp_path_factory.mktemp("keyed"), deployment(api_keys_file="keys"), secrets
-    )
-    try:
-        yield gateway.start()
-    finally:
-        gateway.container.remove(force=True)
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        bearer("wrong-secret-0"),
-        bearer("alice-secret-1x"),
-        bearer("alice"),
-        bearer("#"),
-        bearer("broken"),
-        {"Authorization": "Bearer"},
-        {"Authorization": "Basic alice-secret-1"},
-        {"X-Api-Key": "alice-secret-1"},
-    ],
-)
-def test_nobody_without_a_known_key_passes(keyed: GatewayContainer, headers: dict[str, str]) -> None:
-    with keyed.client(headers=headers) as client:
-        replies = [
-            client.post(CHAT, json={"model": "smoke"}),
-            client.get("/v1/models"),
-            client.get("/v1/models/smoke"),
-            client.post("/generate", json={"model": "smoke", "prompt": "x"}),
-            client.post("/batch_generate", json={"model": "smoke", "prompts": ["x"]}),
-            client.get("/model_info"),
-            client.post("/tokenize", json={"model": "smoke"}),
-        ]
-        assert client.get("/health").status_code == 200
-        assert client.get("/ready").status_code == 503
-    for reply in replies:
-        assert reply.status_code == 401, reply.url
-        assert reply.json()["error"]["code"] == "invalid_api_key"
-        assert reply.headers["www-authenticate"] == "Bearer"
-        assert "secret" not in reply.text
-
-
-def test_a_known_key_passes_is_not_forwarded_and_only_its_name_is_logged(
-    keyed: GatewayContainer, replicas: dict[str, Replica]
-) -> None:
-    prompt = "a very private prompt"
-    for key in ("alice-secret-1", "bob-secret-2"):
-        reply = keyed.client().post(
-            f"{CHAT}?q=private-query", json={"model": "org/Other:1", "prompt": prompt}, headers=bearer(key)
-        )
-        assert reply.status_code == 200
-    headers = [request["headers"] for request in replicas["engine-org-other-1-1"].seen()["requests"]]
-    assert "authorization" not in {name for request in headers for name, _ in request}
-    assert [line["key"] for line in keyed.requests_logged() if line["status"] == 200] == ["alice", "bob"]
-    for secret in ("alice-secret-1", "bob-secret-2", prompt, "private-query"):
-        assert secret not in keyed.logs()
-
-
-def test_a_rotated_key_counts_after_a_reload_and_the_old_one_no_more(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(api_keys_file="keys", secrets={"api_keys": KEYS})
-
-    def status(key: str) -> int:
-        return gateway.client().get("/v1/models/smoke", headers=bearer(key)).status_code
-
-    assert status("alice-secret-1") == 200
-    file = gateway.folder / "api_keys"
-    file.chmod(0o644)
-    file.write_text(KEYS.replace("alice-secret-1", "alice-secret-9"))
-    gateway.reload()
-    keys = ("alice-secret-1", "alice-secret-9", "bob-secret-2")
-    eventually(lambda: [status(key) for key in keys] == [401, 200, 200], seconds=3)
-
-
-def test_without_a_readable_key_nobody_passes(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(api_keys_file="keys")
-    assert gateway.client().get("/v1/models", headers=bearer("alice-secret-1")).status_code == 401
-    assert "/run/secrets/api_keys cannot be read" in gateway.logs()
-
-
-def test_each_key_has_its_own_requests_a_minute(start_gateway: StartGateway) -> None:
-    gateway = start_gateway(api_keys_file="keys", requests_per_minute=5, secrets={"api_keys": KEYS})
-    with gateway.client() as client:
-        for key in ("alice-secret-1", "bob-secret-2"):
-            replies = [client.post(CHAT, json={"model": "smoke"}, headers=bearer(key)) for _ in range(8)]
-            assert [reply.status_code for reply in replies] == [200] * 5 + [429] * 3
-            assert replies[-1].json()["error"]["code"] == "rate_limit_exceeded"
-            assert replies[-1].headers["retry-after"] == "12"
-        # Those who show no key are counted by address: guessing is limited too.
-        assert [client.get("/v1/models").status_code for _ in range(7)] == [401] * 5 + [429] * 2
-        assert client.get("/health").status_code == 200
 
 
 def test_one_address_has_a_limited_number_of_connections(start_gateway: StartGateway) -> None:

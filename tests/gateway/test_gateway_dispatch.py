@@ -58,9 +58,7 @@ def test_a_conversation_stays_with_the_replica_that_knows_it(gateway: GatewayCon
 
 def test_requests_without_a_common_prefix_are_spread(gateway: GatewayContainer) -> None:
     with gateway.client() as client:
-        replicas = Counter(
-            ask(client, chat(f"{number} " * 200)).headers["X-Vllmstack-Replica"] for number in range(60)
-        )
+        replicas = Counter(ask(client, chat(f"{number} " * 200)).headers["X-Vllmstack-Replica"] for number in range(60))
     assert len(replicas) == 2
     assert min(replicas.values()) >= 15
 

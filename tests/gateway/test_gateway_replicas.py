@@ -62,7 +62,9 @@ def test_a_stream_that_dies_ends_visibly_and_is_not_tried_again(
 def test_a_client_that_goes_stops_the_engine(gateway: GatewayContainer, replicas: dict[str, Replica]) -> None:
     with gateway.client() as client, client.stream("POST", CHAT, json=body("org/Other:1", chunks=500, interval=0.02)):
         eventually(lambda: replicas["engine-org-other-1-1"].seen()["active"] == 1)
-        eventually(lambda: gateway.metrics()['requests_in_flight{model="org/Other:1",replica="engine-org-other-1-1"}'] == 1)
+        eventually(
+            lambda: gateway.metrics()['requests_in_flight{model="org/Other:1",replica="engine-org-other-1-1"}'] == 1
+        )
     eventually(lambda: replicas["engine-org-other-1-1"].seen()["aborted"] == 1, seconds=2)
     eventually(lambda: gateway.metrics()['requests_in_flight{model="org/Other:1",replica="engine-org-other-1-1"}'] == 0)
 

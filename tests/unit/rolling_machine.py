@@ -100,7 +100,7 @@ class RollingMachine(FakeDocker):
         identity = f"{service} {self._made}"
         if service in (engines := self._engines()):
             labels = engines[service]["labels"]
-            made = Engine(
+            made: FakeContainer = Engine(
                 self,
                 service=service,
                 id=identity,

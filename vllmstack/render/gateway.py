@@ -165,6 +165,8 @@ def _limits(gateway: Gateway) -> list[str]:
         "proxy_send_timeout 60s;",
         f"proxy_next_upstream_timeout {next_upstream}ms;",
         "proxy_next_upstream_tries 3;",
+        # Without keys there is no name to ask njs for, with every request.
+        "js_set $key_name keys.name;" if gateway.api_keys_file else 'map "" $key_name { default ""; }',
     ]
     if gateway.requests_per_minute:
         lines.append(f"limit_req_zone $limit_key zone=requests:4m rate={gateway.requests_per_minute}r/m;")

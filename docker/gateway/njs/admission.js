@@ -2,7 +2,8 @@
 // batch, for at most `max_queue_seconds`; who would wait longer is told at once when to come again. While no replica can
 // take a request (a restart of the only one) they wait for `hold_seconds`.
 //
-// Tickets in dict `load`: `n|MODEL|CLASS` were given, `d|MODEL|CLASS` of them have left, `w|MODEL|CLASS` wait. A ticket may
+// Tickets in dict `load`: `n|MODEL|CLASS` were given, `d|MODEL|CLASS` of them have left, `w|MODEL|CLASS` wait, `w|MODEL` of
+// both classes. A ticket may
 // go when fewer stand before it than there is room. One that left from the middle lets a later one go a little early; the
 // oldest is never behind its turn.
 
@@ -23,7 +24,7 @@ function waiting(model, rank) {
     return load.held(`w|${model.name}|${rank}`);
 }
 
-/** Mean seconds of a request, as log.js keeps it; a guess before the first. */
+/** Mean seconds of a request, as repair.js keeps it; a guess before the first. */
 function serviceSeconds(model) {
     return load.held(`s|${model.name}`) || 1;
 }
@@ -58,12 +59,14 @@ async function queue(model, rank, held) {
     const patience = 1000 * (held ? model.hold_seconds + model.max_queue_seconds : 2 * model.max_queue_seconds);
     const ticket = ngx.shared.load.incr(`n|${name}`, 1, 0) - 1;
     load.hold(`w|${name}`, 1);
+    load.hold(`w|${model.name}`, 1);
     let replicas;
     while (replicas === undefined && Date.now() - begun < patience) {
         await pause(held ? 50 : 10 + 20 * Math.random());
         replicas = turn(model, rank, ticket);
     }
     load.hold(`w|${name}`, -1);
+    load.hold(`w|${model.name}`, -1);
     ngx.shared.load.incr(`d|${name}`, 1, 0);
     if (replicas === undefined) {
         return refused(model, candidates.of(model).length === 0 ? 'no_replica' : 'queue_timeout', rank);
@@ -88,14 +91,15 @@ function refused(model, reason, rank) {
  */
 function admit(model, rank) {
     const replicas = candidates.of(model);
-    const interactive = waiting(model, 'interactive');
-    const batch = waiting(model, 'batch');
+    const all = load.held(`w|${model.name}`);
     if (replicas.length === 0) {
-        return interactive + batch < mostHeld(model) ? queue(model, rank, true) : refused(model, 'no_replica', rank);
+        return all < mostHeld(model) ? queue(model, rank, true) : refused(model, 'no_replica', rank);
     }
-    if (interactive + batch === 0 && candidates.inFlight(replicas) < model.max_in_flight) {
+    if (all === 0 && candidates.inFlight(replicas) < model.max_in_flight) {
         return {replicas};
     }
+    const interactive = waiting(model, 'interactive');
+    const batch = waiting(model, 'batch');
     const ahead = interactive + (rank === 'batch' ? batch : 0);
     return queueSeconds(model, ahead) <= model.max_queue_seconds
         ? queue(model, rank, false) : refused(model, 'full', rank);

@@ -5,7 +5,7 @@
 // unknown    not looked at since this gateway started: it gets requests, and is trusted at its first 200
 // serving    gets requests
 // starting   answers /health, or never has: gets requests again once it has really answered one
-// dead       refuses connections, fails /health, or leaves it unanswered for 3.5 s
+// dead       refuses connections, fails /health, has no container (twice in a row), or is silent for 3.5 s
 // hung       has requests, makes no step for hung_seconds and does not answer one of this gateway's own either
 // draining   told so by gateway-control; lies over the others until it is resumed
 //
@@ -18,6 +18,7 @@ import progress from 'progress.js';
 import slots from 'slots.js';
 
 const SILENT_MILLISECONDS = 3500;
+const UNNAMED_MILLISECONDS = 800;
 // Who was serving before this gateway started needs no slow start.
 const LONG_AGO_SECONDS = 86400;
 // How long a fresh look at /metrics is waited for before a replica that came back is taken for a new one.
@@ -74,6 +75,9 @@ function death(replica, last) {
         return ['status', `its /health says ${last.result}`];
     }
     const quiet = probes.quietMilliseconds(replica);
+    if (last.result === 'unnamed' && quiet > UNNAMED_MILLISECONDS) {
+        return ['unnamed', 'its container is gone'];
+    }
     if (quiet < SILENT_MILLISECONDS) {
         return undefined;
     }

@@ -6,13 +6,6 @@ import load from 'load.js';
 import quota from 'quota.js';
 import replicas from 'replicas.js';
 
-/** A mean that the last twenty requests or so decide. */
-function remember(model, seconds) {
-    const name = `s|${model}`;
-    const before = ngx.shared.load.get(name);
-    ngx.shared.load.set(name, before === undefined ? seconds : before + (seconds - before) / 20);
-}
-
 function release(charge) {
     const parts = charge.split(' ');
     load.hold(`l|${parts[0]}`, -load.request() - Number(parts[1]));
@@ -35,26 +28,31 @@ function settle(variables, model) {
     }
 }
 
+/** The services that were tried, in order; almost always one. */
+function tried(addresses) {
+    if (addresses === undefined) {
+        return [];
+    }
+    return replicas.listed(addresses).map(replicas.service).filter((name) => name !== 'none');
+}
+
 function record(r) {
     const variables = r.variables;
     const model = variables.model || 'none';
     const charge = variables.charge;
-    const addresses = variables.upstream_addr;
-    const services = addresses ? replicas.listed(addresses).map(replicas.service).filter((name) => name !== 'none') : [];
+    const services = tried(variables.upstream_addr);
     const tries = services.length;
     const last = tries === 0 || !charge ? 'none' : services[tries - 1];
     counters.add(`requests_total|${model}|${last}|${variables.key_name}|${variables.status}`, 1);
     for (let i = 0; i < tries - 1; i++) {
         counters.add(`upstream_retries_total|${model}|${services[i]}`, 1);
     }
-    settle(variables, model);
+    if (routes.api_keys) {
+        settle(variables, model);
+    }
     if (charge) {
         release(charge);
-        const seconds = Number(variables.request_time);
-        counters.observe('request_duration_seconds', model, seconds);
-        if (variables.status === '200') {
-            remember(model, seconds);
-        }
+        counters.observe('request_duration_seconds', model, Number(variables.request_time));
         variables.replica = last;
     }
     return String(tries);

@@ -48,7 +48,7 @@ async function forward(r, policy, body, prompt, wrap) {
 /** js_access of POST /generate: {prompt, …} → {text: [prompt + continuation, …]} */
 async function generate(r) {
     const policy = routing.asked(r);
-    const body = policy === undefined ? undefined : await routing.read(r);
+    const body = policy === undefined ? undefined : routing.read(r, await r.readRequestText());
     if (body === undefined) {
         return;
     }
@@ -62,7 +62,7 @@ async function generate(r) {
 /** js_access of POST /batch_generate: {prompts, …} → {results: [{text: […]}, …]} in the prompts' order */
 async function batchGenerate(r) {
     const policy = routing.asked(r);
-    const body = policy === undefined ? undefined : await routing.read(r);
+    const body = policy === undefined ? undefined : routing.read(r, await r.readRequestText());
     if (body === undefined) {
         return;
     }

@@ -13,7 +13,10 @@ const GATEWAY = 'http://127.0.0.1:9113/-/replica';
 // Longer than the timeouts of conf/health.conf: a worker that was killed meanwhile notes nothing.
 const TOKEN_MILLISECONDS = 35000;
 
-/** What became of a request to a replica: `HTTP nnn`, `refused`, `silent` or `unreachable`. */
+/**
+ * What became of a request to a replica: `HTTP nnn`, `refused`, `silent`, `unnamed` (Docker's name server says at once that
+ * there is no such container) or `unreachable` (it says nothing: its daemon may be restarting).
+ */
 function outcome(variables) {
     const status = variables.upstream_status || '';
     if (/^[0-9]/.test(variables.upstream_header_time || '')) {
@@ -22,7 +25,10 @@ function outcome(variables) {
     if (status === '504') {
         return 'silent';
     }
-    return /^[0-9]/.test(variables.upstream_addr || '') ? 'refused' : 'unreachable';
+    if (/^[0-9]/.test(variables.upstream_addr || '')) {
+        return 'refused';
+    }
+    return Number(variables.request_time) < 0.5 ? 'unnamed' : 'unreachable';
 }
 
 /** Whether the replica itself, or its kernel, said something. */

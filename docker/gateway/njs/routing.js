@@ -13,10 +13,10 @@ import quota from 'quota.js';
 import toplevel from 'toplevel.js';
 
 /** The body as an object; sends the error itself and returns undefined where it is none. */
-async function read(r) {
+function read(r, text) {
     let body;
     try {
-        body = toplevel.parse(await r.readRequestText());
+        body = toplevel.parse(text);
     } catch (e) {
         errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
         return undefined;
@@ -133,28 +133,23 @@ function seed(model, name) {
     return model.pool;
 }
 
-/** Quota, queue and choice of a request whose model is known; false after an error was sent. */
-async function dispatch(r, policy, model, body) {
-    const chain = prefix.boundaries(body, seed(model, body.model));
-    const estimate = chain.total + answerTokens(body);
-    if (policy.name !== '') {
-        const taken = quota.take(policy, estimate, Date.now());
-        if (!taken.ok) {
-            quota.refuse(r, policy, taken);
-            return false;
-        }
-        r.variables.receipt = taken.receipt;
-        quota.headers(r, policy);
+/** Takes the request's share of the key's quota; false after an error was sent. */
+function afford(r, policy, tokens) {
+    const taken = quota.take(policy, tokens, Date.now());
+    if (!taken.ok) {
+        quota.refuse(r, policy, taken);
+        return false;
     }
-    r.variables.model = model.name;
-    r.variables.pool = model.pool;
-    let admitted = admission.admit(model, policy.priority);
-    if (admitted.replicas === undefined && admitted.reason === undefined) {
-        admitted = await admitted;
-    }
+    r.variables.receipt = taken.receipt;
+    quota.headers(r, policy);
+    return true;
+}
+
+/** What admission said, done: a replica chosen, or an error sent. */
+function place(r, policy, model, body, chain, admitted) {
     if (admitted.replicas === undefined) {
         errors.shed(r, admitted);
-        return false;
+        return;
     }
     let reason;
     try {
@@ -164,7 +159,25 @@ async function dispatch(r, policy, model, body) {
         reason = 'fallback';
     }
     explain(r, policy, reason);
-    return true;
+    if (policy.name !== '' && body.stream && body.stream_options && body.stream_options.include_usage) {
+        r.variables.usage_asked = body.stream_options.continuous_usage_stats ? 'always' : 'once';
+    }
+}
+
+/** Quota, queue and choice of a request whose model is known. A promise only where it has to wait: they cost. */
+function dispatch(r, policy, model, body) {
+    const chain = prefix.boundaries(body, seed(model, body.model));
+    if (policy.name !== '' && !afford(r, policy, chain.total + answerTokens(body))) {
+        return undefined;
+    }
+    r.variables.model = model.name;
+    r.variables.pool = model.pool;
+    const admitted = admission.admit(model, policy.priority);
+    if (admitted.replicas === undefined && admitted.reason === undefined) {
+        return admitted.then((later) => place(r, policy, model, body, chain, later));
+    }
+    place(r, policy, model, body, chain, admitted);
+    return undefined;
 }
 
 /** js_access of every path that an engine serves. */
@@ -173,7 +186,7 @@ async function choose(r) {
     if (policy === undefined) {
         return;
     }
-    const body = await read(r);
+    const body = read(r, await r.readRequestText());
     if (body === undefined) {
         return;
     }
@@ -182,11 +195,9 @@ async function choose(r) {
         return;
     }
     const model = modelFor(r, policy, body.model);
-    if (model === undefined || !await dispatch(r, policy, model, body)) {
-        return;
-    }
-    if (routes.api_keys && body.stream && body.stream_options && body.stream_options.include_usage) {
-        r.variables.usage_asked = body.stream_options.continuous_usage_stats ? 'always' : 'once';
+    const waits = model === undefined ? undefined : dispatch(r, policy, model, body);
+    if (waits !== undefined) {
+        await waits;
     }
 }
 

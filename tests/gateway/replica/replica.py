@@ -3,12 +3,14 @@
 A request's own ``mock`` field decides about that request: ``delay`` (seconds before the header), ``chunks`` and
 ``interval`` (a stream of events), ``die_after`` (events until the connection is closed), ``usage`` (told at the end, as
 vLLM tells it), ``continuous`` (usage with every event), ``split`` (bytes written at a time), ``bytes`` (how much an
-answer has). ``POST /control`` decides
-about all that follow: ``mode`` is ``ok``, ``503`` or ``close`` (before any byte); ``health`` is a status, 0 for
-no answer; ``stuck`` makes tokens wait; ``metrics`` are an engine's, by name. ``GET /control`` tells what was seen:
-``requests``, without those for a token that the gateway makes of its own (``tokens`` of them were answered).
+answer has). ``POST /control`` decides about all that follow: ``mode`` is ``ok``, ``503``, ``close`` (before any byte)
+or ``echo`` (an answer that tells the request as it came, whatever its body is); ``health`` is a status, 0 for none;
+``stuck`` makes the gateway's own requests for a token wait, ``embeds`` refuses all but embeddings of them; ``metrics``
+are an engine's, by name; ``start`` is when its process began. ``GET /control`` tells what was seen: ``requests``,
+without the gateway's own, of which ``tokens`` were answered.
 """
 
+import base64
 import json
 import socket
 import threading
@@ -19,7 +21,7 @@ from typing import Any
 NAME = socket.gethostname()
 LOCK = threading.Lock()
 STATE: dict[str, Any] = {
-    "mode": "ok", "health": 200, "stuck": False, "metrics": {}, "start": time.time(),
+    "mode": "ok", "health": 200, "stuck": False, "embeds": False, "metrics": {}, "start": time.time(),
     "requests": [], "tokens": 0, "aborted": 0, "active": 0,
 }  # fmt: skip
 PROBE = "vllmstack-health"
@@ -81,7 +83,10 @@ class Handler(BaseHTTPRequestHandler):
             STATE["requests"].append({"path": self.path, "headers": headers, "bytes": len(body)})
             STATE["active"] += 1
         try:
-            self._generate(body)
+            if STATE["mode"] == "echo":
+                self._echo(headers, body)
+            else:
+                self._generate(body)
         except (BrokenPipeError, ConnectionResetError):
             self.close_connection = True
             with LOCK:
@@ -90,11 +95,17 @@ class Handler(BaseHTTPRequestHandler):
             with LOCK:
                 STATE["active"] -= 1
 
+    def _echo(self, headers: list[list[str]], body: bytes) -> None:
+        """What came, in the place of a completion's text, where the gateway's older API shows it too."""
+        came = {"path": self.path, "headers": headers, "body": base64.b64encode(body).decode()}
+        usage = {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}
+        self._reply(200, {"model": NAME, "choices": [{"index": 0, "text": json.dumps(came)}], "usage": usage})
+
     def _token(self) -> None:
         while STATE["stuck"]:
             self._wait(0.05)
-        if STATE["mode"] != "ok":
-            self._reply(503, {})
+        if STATE["mode"] != "ok" or (STATE["embeds"] and self.path != "/v1/embeddings"):
+            self._reply(404 if STATE["mode"] == "ok" else 503, {})
             return
         with LOCK:
             STATE["tokens"] += 1

@@ -3,7 +3,6 @@
 import shutil
 import socket
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -21,14 +20,13 @@ def rolling(
     programs: Programs,
     inventory: Inventory,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
     vllmstack: Callable[..., Outcome],
 ) -> Iterator[RollingMachine]:
     """The deployment ``smoke`` is up: two replicas of the model smoke."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    made = RollingMachine(tmp_path, clone, programs, port)
+    made = RollingMachine(clone.root.parent, clone, programs, port)
     clone.deployment(f"{SMOKE}gateway: {{port: {port}}}\n")
     images = load_images(clone.project.images_file).images
     bases = ("debian:bookworm-slim", "debian:trixie-slim")

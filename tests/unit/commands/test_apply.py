@@ -307,10 +307,9 @@ def fails_once(rolling: RollingMachine, service: str) -> None:
     rolling.broken[service] = ("ValueError: no such length",)
     make = rolling._make
 
-    def once(name: str) -> None:
-        make(name)
-        if name == service:
-            rolling.broken.pop(service, None)
+    def once(service: str) -> None:
+        make(service)
+        rolling.broken.pop(service, None)
 
     rolling._make = once  # type: ignore[method-assign]
 
