@@ -18,7 +18,7 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,REQUESTS,requests)
 
 .PHONY: help up apply restart down status logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
-.PHONY: check units-of-loadtest other-units lint test test-gpu docker generate lock
+.PHONY: chaos check units-of-loadtest other-units lint test test-gpu docker generate lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -73,7 +73,7 @@ lint: $(DEV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
-	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health docker/loadtest/*-health
+	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health docker/gateway/gateway-control docker/loadtest/*-health
 	.venv/bin/hadolint docker/*/Dockerfile
 
 test: lint docker ## everything, ending with the stack on real Compose and real vLLM
@@ -115,6 +115,9 @@ bench-routing: $(DEV)
 
 bench-overload: $(DEV)
 	$(PYTHON) scripts/bench_overload.py --json results/gateway/overload.json
+
+chaos: $(DEV) ## engines killed, paused and cut off, a gateway killed: what clients lose, and how long it takes to heal
+	COMPOSE_PROJECT_NAME=vllmstack-chaos $(PYTHON) scripts/chaos.py --json results/chaos/summary.json
 
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'

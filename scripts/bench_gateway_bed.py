@@ -251,6 +251,7 @@ class Bed:
             network_mode="none",
             volumes={str(folder): {"bind": inside, "mode": "ro"} for folder, inside in folders.items()},
             cpuset_cpus=cores,
+            healthcheck={"test": ["NONE"]},  # the image's own would be counted
             tmpfs={"/tmp": "mode=1777,size=256m"},  # noqa: S108 - the container's own
         )
         self._ending.callback(container.remove, force=True)

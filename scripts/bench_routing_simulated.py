@@ -38,9 +38,14 @@ MOST_BUSIEST = 1.2
 TOLERANCE = 1.02
 """Equal: a p99 over some thousand requests moves by more than this from seed to seed."""
 
-# About an 8B model in bf16 on an H200, but a small KV cache: 64,000 tokens, so that caching is worth something.
+# About an 8B model in bf16 on an H200, but a small KV cache, 64,000 tokens: it has to be shared well.
 PROFILE = EngineProfile(
-    step_seconds=0.006, prefill_seconds=40e-6, sequence_seconds=20e-6, context_seconds=27e-9, blocks=4000
+    step_seconds=0.006,
+    prefill_seconds=40e-6,
+    sequence_seconds=20e-6,
+    context_seconds=27e-9,
+    blocks=2000,
+    block_tokens=32,
 )
 
 
@@ -120,7 +125,7 @@ def main() -> int:
     """Simulates; 1 if `lmetric` is worse than another policy."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", type=lambda text: [int(part) for part in text.split(",")], default=[4, 32])
-    parser.add_argument("--seeds", type=int, default=3, help="loads of each kind")
+    parser.add_argument("--seeds", type=int, default=3, help="loads of each kind, with 4 replicas")
     parser.add_argument("--choice", type=Path, help="another choice.js than the gateway's")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -137,7 +142,8 @@ def main() -> int:
             "lmetric": ending.enter_context(deployed_policy("lmetric", choice)),
         }
         for case in cases(options.replicas):
-            found = measure(case, policies, options.seeds)
+            # A large fleet has as many requests in one load as a small one in several.
+            found = measure(case, policies, max(1, options.seeds * 4 // case.replicas))
             console.print(table(case, found))
             wrong += faults(case, found)
             seen = {name: [asdict(one) for one in several] for name, several in found.items()}

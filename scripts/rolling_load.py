@@ -52,13 +52,15 @@ class Outcome:
 
 
 class Streams:
-    """A context manager: within the block ``count`` streams run all the time, each of exactly ``tokens`` tokens.
+    """A context manager: within the block ``count`` clients stream, each answer exactly ``tokens`` tokens long.
 
     It begins when each has had a first chunk, and ends when all that were begun have ended. ``outcome`` has what came
-    of them.
+    of them. ``pause_seconds`` lie between a client's streams, so that they do not take all of a small machine.
     """
 
-    def __init__(self, url: str, model: str, *, count: int, tokens: int, key: str | None = None) -> None:
+    def __init__(
+        self, url: str, model: str, *, count: int, tokens: int, pause_seconds: float = 0.0, key: str | None = None
+    ) -> None:
         self.outcome = Outcome()
         self._url = url
         self._body = {
@@ -70,6 +72,7 @@ class Streams:
         }
         self._tokens = tokens
         self._count = count
+        self._pause_seconds = pause_seconds
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._enough = threading.Event()
         self._begun = threading.Semaphore(0)
@@ -100,6 +103,8 @@ class Streams:
         while not self._enough.is_set():
             await self._ask(client, f"Stream {number}, turn {turn}: what is the capital of France?", first=turn == 0)
             turn += 1
+            if not self._enough.is_set():
+                await asyncio.sleep(self._pause_seconds)
 
     async def _ask(self, client: httpx2.AsyncClient, prompt: str, *, first: bool) -> None:
         sent = time.monotonic()

@@ -11,6 +11,7 @@ from typing import Any
 import docker
 import docker.errors
 import httpx2
+import yaml
 from docker.models.containers import Container
 from docker.models.networks import Network
 
@@ -23,6 +24,7 @@ HTTP = httpx2.Client(verify=False, timeout=5, limits=httpx2.Limits(max_keepalive
 """What fixtures ask with; it loads no certificates, which costs more than a request."""
 
 ROOT = Path(__file__).resolve().parents[2]
+GATEWAY = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["gateway"]
 GATEWAY_IMAGE = "vllmstack/gateway:test"
 REPLICA_IMAGE = "vllmstack/gateway-test-replica"
 PREFIX = "vllmstack-test-gateway-"
@@ -55,7 +57,9 @@ def address(container: Container, network: Network) -> str:
     return str(container.attrs["NetworkSettings"]["Networks"][network.name]["IPAddress"])
 
 
-def deployment(model: dict[str, Any] | None = None, **gateway: Any) -> Deployment:
+def deployment(
+    model: dict[str, Any] | None = None, splits: tuple[dict[str, Any], ...] = (), **gateway: Any
+) -> Deployment:
     """``smoke`` on two replicas, ``org/Other:1`` on one, and ``absent``, whose only replica does not exist.
 
     ``model`` has more settings of ``smoke``; the rest is the gateway's.
@@ -67,7 +71,7 @@ def deployment(model: dict[str, Any] | None = None, **gateway: Any) -> Deploymen
         {"name": "org/Other:1", "engine": "vllm-cpu", "source": source},
         {"name": "absent", "engine": "vllm-cpu", "source": source, "admission": {"hold_seconds": 0}},
     ]
-    return Deployment.model_validate({"name": "test", "models": models, "gateway": gateway})
+    return Deployment.model_validate({"name": "test", "models": models, "splits": splits, "gateway": gateway})
 
 
 def plan(described: Deployment) -> Plan:
@@ -96,6 +100,14 @@ class Replica:
         """As `kill -9` does."""
         self.container.kill()
         self.container.wait()
+
+    def unplug(self) -> None:
+        """Takes its network away; its processes notice nothing."""
+        self._network.disconnect(self.container)
+
+    def plug(self) -> None:
+        """As before."""
+        self._network.connect(self.container, aliases=[self.service])
 
     def control_when_started(self, **state: Any) -> None:
         """Starts it with a state of the test's from the first moment that it answers."""
@@ -164,6 +176,7 @@ class GatewayContainer:
             cap_drop=["ALL"],
             security_opt=["no-new-privileges"],
             tmpfs={"/tmp": "mode=1777,size=256m"},  # noqa: S108 - the container's own
+            sysctls=GATEWAY["sysctls"],
             pids_limit=64,
         )
         self._scheme = "https" if described.gateway.tls else "http"

@@ -181,6 +181,63 @@ def test_a_client_that_leaves_the_queue_holds_nobody_up(start_gateway: StartGate
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# Names that stand for more than a model
+
+
+def test_a_split_spreads_by_weight_and_the_metrics_tell_its_models_apart(
+    start_gateway: StartGateway, replicas: dict[str, Replica]
+) -> None:
+    gateway = start_gateway(splits=({"name": "chat", "weights": {"smoke": 3, "org/Other:1": 1}},))
+    with gateway.client() as client:
+        answers = [client.post("/v1/chat/completions", json=chat("x", model="chat")) for _ in range(120)]
+        names = {entry["id"]: entry for entry in client.get("/v1/models").json()["data"]}
+    served = Counter(answer.json()["served_by"] for answer in answers)
+    assert 12 <= served["engine-org-other-1-1"] <= 50, "a quarter of 120"
+    assert names["chat"]["root"] == "smoke"
+    metrics = gateway.metrics()
+    assert metrics['split_requests_total{split="chat",model="org/Other:1"}'] == served["engine-org-other-1-1"]
+    assert metrics['split_requests_total{split="chat",model="smoke"}'] == 120 - served["engine-org-other-1-1"]
+
+
+def test_a_mirror_gets_its_share_and_its_answers_reach_nobody(
+    start_gateway: StartGateway, replicas: dict[str, Replica]
+) -> None:
+    mirror = {"model": "org/Other:1", "ratio": 0.5}
+    gateway = start_gateway(splits=({"name": "chat", "weights": {"smoke": 1}, "mirror": mirror},))
+    body = chat("x", model="chat", mock={"delay": 0.01})
+    with gateway.client() as client:
+        answers = [client.post("/v1/chat/completions", json=body) for _ in range(80)]
+    assert {answer.json()["served_by"] for answer in answers} <= {"engine-smoke-1", "engine-smoke-2"}
+    copies = gateway.metrics()['mirrored_total{model="org/Other:1"}']
+    assert 20 <= copies <= 60, "half of 80"
+    eventually(lambda: len(replicas["engine-org-other-1-1"].seen()["requests"]) == copies)
+    seen = replicas["engine-org-other-1-1"].seen()["requests"]
+    assert {(request["path"], request["bytes"]) for request in seen} == {
+        ("/v1/chat/completions", len(json.dumps(body, separators=(",", ":"))))
+    }
+    assert in_flight(gateway, "org/Other:1") == 0
+
+
+def test_a_mirror_that_fails_fails_nobody(start_gateway: StartGateway, replicas: dict[str, Replica]) -> None:
+    mirror = {"model": "absent", "ratio": 1}
+    gateway = start_gateway(splits=({"name": "chat", "weights": {"smoke": 1}, "mirror": mirror},))
+    with gateway.client() as client:
+        answers = [client.post("/v1/chat/completions", json=chat("x", model="chat")) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [200] * 5
+
+
+def test_an_adapter_is_routed_by_its_name_and_listed_with_its_model(start_gateway: StartGateway) -> None:
+    serve = {"enable_lora": True, "lora_modules": ["sql=org/sql"]}
+    gateway = start_gateway(**models(serve=serve))
+    with gateway.client() as client:
+        answer = client.post("/v1/chat/completions", json=chat("x", model="sql"))
+        entry = client.get("/v1/models/sql").json()
+    assert answer.json()["model"] == "sql"
+    assert answer.json()["served_by"].startswith("engine-smoke")
+    assert (entry["id"], entry["parent"]) == ("sql", "smoke")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # Answers
 
 

@@ -120,6 +120,32 @@ def test_a_replica_that_is_paused_is_out_within_ten_seconds_and_back_by_itself(
     assert ejections(gateway, FIRST, "silent") == 1
 
 
+def test_a_request_that_waits_on_a_replica_whose_network_goes_is_answered_by_another(
+    gateway: GatewayContainer, replicas: dict[str, Replica]
+) -> None:
+    answers: list[Any] = []
+
+    def ask() -> None:
+        with gateway.client() as client:
+            answers.append(client.post(CHAT, json={"model": "smoke", "mock": {"delay": 3}}, timeout=60))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    eventually(lambda: seen(gateway, FIRST)["in_flight"] + seen(gateway, SECOND)["in_flight"] == 1)
+    busy = FIRST if seen(gateway, FIRST)["in_flight"] else SECOND
+    replicas[busy].unplug()
+    try:
+        eventually(lambda: out(gateway, busy), 10)
+        # The kernel's probes end the wait; nobody tells nginx that the replica is gone.
+        thread.join(30)
+        assert [answer.status_code for answer in answers] == [200]
+        assert {answer.json()["served_by"] for answer in answers} == {FIRST, SECOND} - {busy}
+        assert seen(gateway, busy)["in_flight"] == 0
+    finally:
+        replicas[busy].plug()
+    becomes(gateway, busy, "serving", seconds=10)
+
+
 def test_a_replica_with_requests_and_without_a_step_hangs(
     gateway: GatewayContainer, replicas: dict[str, Replica]
 ) -> None:

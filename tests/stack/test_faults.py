@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx2
+import pytest
 
-from tests.stack.conftest import Stack, await_condition
+from scripts import chaos_faults
+from scripts.chaos_load import Load
+from scripts.chaos_watch import Watch
+from tests.stack.conftest import PROJECT, Stack, await_condition
 from tests.stack.test_serving import ask
 from vllmstack.engine_metrics import read_numbers
 from vllmstack.host.containers import HEALTH_PROGRAM
@@ -100,8 +104,74 @@ def test_a_model_without_a_replica_is_a_503_with_retry_after_and_ready_names_it(
         status = stack.clone.vllmstack("status", "--json")
 
     assert answer.status_code == 503
+    assert answer.elapsed.total_seconds() >= 2  # it waited for one, for as long as the deployment says
     assert int(answer.headers["retry-after"]) > 0
     assert answer.json()["error"]["message"]
     assert other.status_code == 200
     states = {row["service"]: row["state"] for row in json.loads(status.stdout)["services"]}
     assert states["engine-other-smoke-1"] == "stopped"
+
+
+@pytest.fixture
+def broken(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> chaos_faults.Stack:
+    """The stack, for `make chaos`' faults."""
+    monkeypatch.setenv("COMPOSE_PROJECT_NAME", PROJECT)
+    return chaos_faults.Stack(client=stack.engine)
+
+
+def load(stack: Stack, **how: float) -> Load:
+    return Load(port=18080, model="smoke", key=stack.key, rate=how["rate"], tokens=int(how["tokens"]))
+
+
+def test_a_paused_engine_is_out_within_ten_seconds_and_serves_again_without_help(
+    stack: Stack, broken: chaos_faults.Stack, figures: list[str]
+) -> None:
+    replica = "engine-smoke-2"
+    before = restarts(stack, replica)
+    with load(stack, rate=2, tokens=100) as requests, Watch(broken, requests) as watch:
+        assert watch.until(lambda sample: sample.in_flight.get(replica, 0) > 0, seconds=30)
+        paused = chaos_faults.pause(broken, replica).at
+        assert watch.until(lambda sample: not sample.takes[replica], seconds=20, since=paused)
+        out = next(sample.at for sample in watch.since(paused) if not sample.takes[replica])
+        # The watchdog in its container ends it, Docker starts it again. A busy client would keep it from its cores.
+        await_condition(lambda: restarts(stack, replica) == before + 1, seconds=60, what="the container started again")
+        ended = time.monotonic()
+    assert watch_until_it_serves(broken, replica)
+    figures.append(
+        f"an engine that was paused was out after {out - paused:.1f} s, ended after {ended - paused:.1f} s, and served "
+        f"again after {time.monotonic() - paused:.1f} s"
+    )
+
+    assert out - paused < 10
+    assert [request for request in requests.requests if request.failed_before_a_byte] == []
+    # Who had a part of an answer from it can have no more; all others were answered.
+    assert all(request.sent < paused + 10 for request in requests.requests if request.cut)
+    assert "health.py: ending this engine" in stack.container(replica).logs(tail=2000).decode()
+    await_condition(
+        lambda: stack.container(replica).attrs["State"]["Health"]["Status"] == "healthy", seconds=60, what="healthy"
+    )
+
+
+def restarts(stack: Stack, service: str) -> int:
+    return int(stack.container(service).attrs["RestartCount"])
+
+
+def watch_until_it_serves(broken: chaos_faults.Stack, replica: str) -> bool:
+    with Watch(broken) as watch:
+        return watch.until(lambda sample: sample.takes.get(replica, False), seconds=240)
+
+
+def test_a_gateway_that_is_killed_serves_again_within_three_seconds(
+    stack: Stack, broken: chaos_faults.Stack, figures: list[str]
+) -> None:
+    with load(stack, rate=5, tokens=1) as requests:
+        time.sleep(1)
+        killed = chaos_faults.kill_gateway(broken, "").at
+        time.sleep(6)
+    failed = [request.sent for request in requests.requests if request.error]
+    answered = [request.ended for request in requests.requests if request.ended and request.sent > max(failed)]
+    back = min(answered) - killed
+    figures.append(f"a gateway that was killed answered again after {back:.1f} s")
+
+    assert failed
+    assert back < 3

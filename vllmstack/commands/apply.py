@@ -3,11 +3,12 @@
 import time
 
 import click
+import docker
 
 from vllmstack.commands.comparison import steps_to
 from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.rendering import refuse_what_cannot_work, render
-from vllmstack.commands.rolling import apply_deployment, runs_already
+from vllmstack.commands.rolling import apply_deployment, runs_already, warn_of_waiting
 from vllmstack.console import out, step, warn
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.change_lock import changing
@@ -41,11 +42,7 @@ def command(name: str | None, dry_run: bool) -> None:
         warn(warning)
     refuse_what_cannot_work(prepared, client)
     if dry_run:
-        steps = steps_to(prepared, render(prepared, client, bring_images=False), containers(client))
-        for number, one in enumerate(steps, start=1):
-            out.print(f"{number}. {one}", soft_wrap=True, markup=False)
-        if not steps:
-            out.print(f"{running} runs as {prepared.file} says: nothing to do", soft_wrap=True, markup=False)
+        _foretell(prepared, client)
         return
     with changing(project, "apply"):
         count = apply_deployment(prepared, render(prepared, client), client)
@@ -53,6 +50,17 @@ def command(name: str | None, dry_run: bool) -> None:
         step(f"applied in {time.monotonic() - started:.0f} s")
     else:
         step(f"{running} runs as {prepared.file} says: nothing to do")
+
+
+def _foretell(prepared: Prepared, client: docker.DockerClient) -> None:
+    """The steps on standard output, and which model's requests will have to wait."""
+    name, stack = prepared.deployment.name, containers(client)
+    steps = steps_to(prepared, render(prepared, client, bring_images=False), stack)
+    for number, one in enumerate(steps, start=1):
+        out.print(f"{number}. {one}", soft_wrap=True, markup=False)
+    warn_of_waiting(prepared.project, name, steps, stack, client)
+    if not steps:
+        out.print(f"{name} runs as {prepared.file} says: nothing to do", soft_wrap=True, markup=False)
 
 
 def _refuse_another(prepared: Prepared, running: str) -> None:

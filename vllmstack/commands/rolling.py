@@ -69,14 +69,14 @@ def carry_out(
     Raises:
         StackError: one failed; it was undone, and what serves goes on.
     """
-    _warn_of_waiting(project, name, steps, containers(client), client)
+    warn_of_waiting(project, name, steps, containers(client), client)
     if steps and steps[0].action is not Action.NEW_GATEWAY:
         _warn_of_drained(client, steps)
     change = None if files is None else RenderedChange(project, name, files)
     StackRoll(project, Compose(project, name), client, change=change).run(steps)
 
 
-def _warn_of_waiting(
+def warn_of_waiting(
     project: Project, name: str, steps: Sequence[Step], stack: Sequence[Container], client: docker.DockerClient
 ) -> None:
     """A model with one replica: the gateway holds its requests meanwhile, for as long as the deployment says."""

@@ -4,6 +4,7 @@
 """
 
 import json
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,9 @@ from vllmstack.host.containers import containers
 
 PROGRAM = "gateway-control"
 SERVICE = "gateway"
+POLL_SECONDS = 0.5
+PATIENCE_SECONDS = 10.0
+"""Docker has started a killed gateway again by then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +34,19 @@ class ReplicaState:
     in_flight: int
 
 
+class _AwayError(StackError):
+    """The gateway does not answer just now."""
+
+
 class GatewayControl:
     """Asks the running gateway.
 
     Every method raises StackError if there is none, or if it refuses.
     """
 
-    def __init__(self, client: docker.DockerClient) -> None:
+    def __init__(self, client: docker.DockerClient, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self._client = client
+        self._patience_seconds = patience_seconds
 
     def replicas(self) -> dict[str, ReplicaState]:
         """All that the gateway knows, by service."""
@@ -52,20 +61,32 @@ class GatewayControl:
         return _state(self._ask("resume", replica))
 
     def _ask(self, *arguments: str) -> dict[str, Any]:
+        """The program's answer; from a gateway that was killed and is coming back, a little later."""
+        deadline = time.monotonic() + self._patience_seconds
+        while True:
+            try:
+                return self._ask_once(*arguments)
+            except _AwayError as error:
+                if time.monotonic() >= deadline:
+                    raise StackError(error.problems) from None
+            time.sleep(POLL_SECONDS)
+
+    def _ask_once(self, *arguments: str) -> dict[str, Any]:
         container = next((one for one in containers(self._client) if one.service == SERVICE), None)
         if container is None or container.status != "running":
-            raise _complaint("does not run", hint="run `vllmstack up`")
+            raise _AwayError(_problem("does not run", hint="run `vllmstack up`"))
         try:
             done = self._client.containers.get(container.identity).exec_run([PROGRAM, *arguments])
         except (docker.errors.APIError, requests.exceptions.RequestException) as error:
-            raise _complaint(f"cannot be asked: {error}") from None
+            raise _AwayError(_problem(f"cannot be asked: {error}")) from None
+        asked = " ".join((PROGRAM, *arguments))
         said = done.output.decode(errors="replace").strip() if isinstance(done.output, bytes) else ""
-        if done.exit_code != 0:
-            raise _complaint(f"{PROGRAM} {' '.join(arguments)}: {said[-500:] or f'exit {done.exit_code}'}")
         try:
             answer: dict[str, Any] = json.loads(said)
-        except ValueError:
-            raise _complaint(f"{PROGRAM} {' '.join(arguments)} said {said[:200]!r}, which is no JSON") from None
+        except ValueError:  # nginx does not listen yet, or not any more
+            raise _AwayError(_problem(f"{asked} said {said[-200:]!r}, which is no JSON")) from None
+        if done.exit_code != 0:
+            raise StackError(_problem(f"{asked}: {answer.get('error', said)}"))
         return answer
 
 
@@ -79,5 +100,5 @@ def _state(answer: dict[str, Any]) -> ReplicaState:
     )
 
 
-def _complaint(fact: str, hint: str = "see `vllmstack logs gateway`") -> StackError:
-    return StackError(Problem(file=SERVICE, fact=fact, hint=hint))
+def _problem(fact: str, hint: str = "see `vllmstack logs gateway`") -> Problem:
+    return Problem(file=SERVICE, fact=fact, hint=hint)

@@ -1,6 +1,6 @@
 """The steps of a roll, one after the other; one that fails is undone, and what serves goes on serving."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import docker
 
@@ -166,33 +166,32 @@ class StackRoll:
         if isinstance(error, StackError):
             keep_logs(self._client, self._project.root / LOGS)
             step(f"what the containers said is in {LOGS}/")
-        try:
-            self._put_back(error, left[0] if left else None, served)
-        except VllmstackError as problem:
-            warn(f"not all of it could be put back: {problem}")
+        self._put_back(error, left[0] if left else None, served)
         if left:
             warn("what serves goes on serving; not done:")
             for one in left:
                 warn(f"  {one}")
 
     def _put_back(self, error: BaseException, failed: Step | None, served: set[str]) -> None:
+        """As much of it as can be: what serves matters more than why one part cannot be undone."""
         for service in self._added:
-            self._replica.remove(service)
+            _attempt(self._replica.remove, service)
         if self._change and not self._final:
-            self._change.put_back()
+            _attempt(self._change.put_back)
             if self._reloaded:
-                reload_gateway(self._client, self._compose)
+                _attempt(reload_gateway, self._client, self._compose)
             if failed and failed.action is Action.NEW_GATEWAY:
-                self._up("gateway", GATEWAY_SECONDS, "--force-recreate")
+                _attempt(self._up, "gateway", GATEWAY_SECONDS, "--force-recreate")
         remade = [one.service for one in self._gone.values() if self._can_be_remade(one, error)]
         for service in remade:
             step(f"putting {service} back")
-            self._replica.make(service)
+            _attempt(self._replica.make, service)
         for service in self._drained:
-            self._resume(service)
+            # The gateway takes it in by itself as soon as it answers.
+            _attempt(self._replica.resume, service)
         if isinstance(error, VllmstackError):
-            # After Ctrl-C nobody waits: the gateway takes them in when they answer.
-            self._replica.await_back([service for service in remade if service in served])
+            # After Ctrl-C nobody waits.
+            _attempt(self._replica.await_back, [service for service in remade if service in served])
 
     def _can_be_remade(self, one: Step, error: BaseException) -> bool:
         if self._change is None and isinstance(error, VllmstackError):
@@ -203,9 +202,10 @@ class StackRoll:
             return False
         return True
 
-    def _resume(self, service: str) -> None:
-        """The gateway takes it in by itself as soon as it answers."""
-        try:
-            self._replica.resume(service)
-        except StackError as problem:
-            warn(str(problem))
+
+def _attempt(action: Callable[..., object], *arguments: object) -> None:
+    """Undoes a part; that it could not be undone is a line."""
+    try:
+        action(*arguments)
+    except VllmstackError as problem:
+        warn(str(problem))

@@ -119,7 +119,7 @@ def _sequences(model: Model) -> int:
 
 
 def _route(replica: Replica) -> str:
-    """nginx's name for a replica within its pool: services have up to 63 characters, routes at most 32."""
+    """The name that nginx has for a replica within its pool: services have up to 63 characters, routes at most 32."""
     return f"replica-{replica.number}"
 
 

@@ -27,7 +27,6 @@ PROMETHEUS_RULES = "prometheus/rules/"
 
 def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
     """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes."""
-    splits = plan.deployment.splits
     files = {
         **render_engines(plan, images),
         **{

@@ -9,15 +9,12 @@
 
 import candidates from 'candidates.js';
 import counters from 'counters.js';
+import deployment from 'deployment.js';
 import load from 'load.js';
 
 /** Requests that wait for a first replica: a bound on memory (48 kB each). */
 function mostHeld(model) {
     return Math.max(1024, 4 * model.max_in_flight);
-}
-
-function pause(milliseconds) {
-    return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
 function waiting(model, rank) {
@@ -34,46 +31,84 @@ function queueSeconds(model, ahead) {
     return (ahead + 1) * serviceSeconds(model) / model.max_in_flight;
 }
 
+/**
+ * A place in the queue. What a request makes in njs stays in memory until it ends, and one that waits looks many times:
+ * names are made once, and a look makes nothing but its timer.
+ */
+function join(model, rank) {
+    const replicas = deployment.replicas(model);
+    return {
+        rank,
+        room: model.max_in_flight,
+        ticket: ngx.shared.load.incr(`n|${model.name}|${rank}`, 1, 0) - 1,
+        left: `d|${model.name}|${rank}`,
+        turns: `q|${model.name}`,
+        others: `w|${model.name}|${rank === 'batch' ? 'interactive' : 'batch'}`,
+        service: `s|${model.name}`,
+        states: replicas.map((replica) => `a|${replica}`),
+        loads: replicas.map((replica) => `l|${replica}`),
+    };
+}
+
 /** Every eighth turn is batch's, so that it does not starve. */
-function mayGo(model, rank) {
-    const other = rank === 'batch' ? 'interactive' : 'batch';
-    const batchTurn = load.held(`q|${model.name}`) % 8 === 7;
-    return waiting(model, other) === 0 || batchTurn === (rank === 'batch');
+function mayGo(dict, place) {
+    const batchTurn = dict.get(place.turns) % 8 === 7;
+    return !dict.get(place.others) || batchTurn === (place.rank === 'batch');
 }
 
-/** Replicas with room for the one that waits with `ticket`, or undefined. */
-function turn(model, rank, ticket) {
-    const replicas = candidates.of(model);
-    if (replicas.length === 0) {
-        return undefined;
+/** How many requests must end before this one's turn; Infinity while no replica can take any. */
+function before(dict, place) {
+    let takes = false;
+    let room = place.room;
+    for (let i = 0; i < place.loads.length; i++) {
+        if (dict.get(place.states[i]) !== 0) {
+            takes = true;
+            room -= Math.max(0, Math.floor((dict.get(place.loads[i]) || 0) / load.request()));
+        }
     }
-    const room = model.max_in_flight - candidates.inFlight(replicas);
-    const ahead = ticket - load.held(`d|${model.name}|${rank}`);
-    return ahead < room && mayGo(model, rank) ? replicas : undefined;
+    return takes ? Math.max(0, place.ticket - (dict.get(place.left) || 0) - room + 1) : Infinity;
 }
 
-/** Waits; what it gives is what admit() gives. */
-async function queue(model, rank, held) {
-    const name = `${model.name}|${rank}`;
-    const begun = Date.now();
-    const patience = 1000 * (held ? model.hold_seconds + model.max_queue_seconds : 2 * model.max_queue_seconds);
-    const ticket = ngx.shared.load.incr(`n|${name}`, 1, 0) - 1;
-    load.hold(`w|${name}`, 1);
-    load.hold(`w|${model.name}`, 1);
-    let replicas;
-    while (replicas === undefined && Date.now() - begun < patience) {
-        await pause(held ? 50 : 10 + 20 * Math.random());
-        replicas = turn(model, rank, ticket);
-    }
-    load.hold(`w|${name}`, -1);
+/** Milliseconds until it is worth looking again: the next ones at once, the others at the pace of those before them. */
+function pause(dict, place, turns) {
+    const expected = 1000 * turns * (dict.get(place.service) || 1) / place.room;
+    return (turns <= 2 ? 10 : Math.min(150, Math.max(10, expected / 4))) * (1 + Math.random());
+}
+
+/** Out of the queue, with a turn or without; what it gives is what admit() gives. */
+function leave(model, rank, begun, turn) {
+    load.hold(`w|${model.name}|${rank}`, -1);
     load.hold(`w|${model.name}`, -1);
-    ngx.shared.load.incr(`d|${name}`, 1, 0);
-    if (replicas === undefined) {
-        return refused(model, candidates.of(model).length === 0 ? 'no_replica' : 'queue_timeout', rank);
+    ngx.shared.load.incr(`d|${model.name}|${rank}`, 1, 0);
+    const replicas = candidates.of(model);
+    if (!turn || replicas.length === 0) {
+        return refused(model, replicas.length === 0 ? 'no_replica' : 'queue_timeout', rank);
     }
     ngx.shared.load.incr(`q|${model.name}`, 1, 0);
     counters.observe('queue_seconds', model.name, (Date.now() - begun) / 1000);
     return {replicas};
+}
+
+/** Waits. */
+function queue(model, rank, held) {
+    const dict = ngx.shared.load;
+    const begun = Date.now();
+    const patience = 1000 * (held ? model.hold_seconds + model.max_queue_seconds : 2 * model.max_queue_seconds);
+    const place = join(model, rank);
+    load.hold(`w|${model.name}|${rank}`, 1);
+    load.hold(`w|${model.name}`, 1);
+    return new Promise((resolve) => {
+        const look = () => {
+            const turns = before(dict, place);
+            const turn = turns === 0 && mayGo(dict, place);
+            if (turn || Date.now() - begun >= patience) {
+                resolve(leave(model, rank, begun, turn));
+            } else {
+                setTimeout(look, pause(dict, place, turns));
+            }
+        };
+        setTimeout(look, pause(dict, place, held ? Infinity : 1));
+    });
 }
 
 function refused(model, reason, rank) {

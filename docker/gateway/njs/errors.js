@@ -100,19 +100,30 @@ function page(r) {
     sendPage(r, Number(r.variables.status));
 }
 
+/** How many replicas the request was sent to; nginx also lists the pool, where it found none to try. */
+function tries(r) {
+    return (r.variables.upstream_addr || '').split(/, | : /).filter((address) => /^[0-9]/.test(address)).length;
+}
+
+/** How many it may be sent to: proxy_next_upstream_tries, or as many as there are. */
+function mostTries(r) {
+    const model = deployment.find(r.variables.model || '');
+    return model === undefined ? 1 : Math.min(3, model.replicas.length);
+}
+
 /**
- * 502 or 504. Where nobody could even be connected to, it is asked once more: nginx gives up on a request at whose
- * first try the name server took the dead replica off the list (its peers have changed), though others are there.
+ * 502 or 504. Where nginx gave up early, the request is sent once more: if the name server has put a replica on the list or
+ * taken one off since it began (its peers have changed), nginx looks for no other when its own one fails.
  */
 function upstream(r) {
     const connected = /[0-9]/.test(r.variables.upstream_connect_time || '');
-    if (connected) {
-        sendPage(r, /504$/.test(r.variables.upstream_status) ? 504 : 502);
-    } else if (r.variables.pool && !r.variables.second_try) {
+    if (connected && /504$/.test(r.variables.upstream_status)) {
+        sendPage(r, 504);
+    } else if (r.variables.pool && !r.variables.second_try && (!connected || tries(r) < mostTries(r))) {
         r.variables.second_try = '1';
         r.internalRedirect('@again');
     } else {
-        sendPage(r, 503);
+        sendPage(r, connected ? 502 : 503);
     }
 }
 

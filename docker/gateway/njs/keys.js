@@ -47,8 +47,12 @@ function policy(entry) {
 
 /** Digest → policy of every entry that can be used; one that cannot is named by its number only. */
 function parse(text) {
+    const listed = JSON.parse(text).keys;
+    if (!Array.isArray(listed)) {
+        throw new TypeError('it has no list `keys`');
+    }
     const policies = {};
-    JSON.parse(text).keys.forEach((entry, index) => {
+    listed.forEach((entry, index) => {
         try {
             policies[entry.sha256] = policy(entry);
         } catch (e) {

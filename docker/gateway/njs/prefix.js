@@ -11,9 +11,26 @@ function link(previous, text) {
     return crypto.createHash('md5').update(previous + text).digest('base64url').slice(0, 11);
 }
 
-/** Text of a message's content, or of anything else that takes part in the prompt. */
+/** Text of anything that takes part in the prompt. */
 function text(value) {
     return typeof value === 'string' ? value : value === undefined || value === null ? '' : JSON.stringify(value);
+}
+
+/** For JSON.stringify: of an image or a recording its ends are enough, and it is no text to be counted by its length. */
+function shorten(key, value) {
+    return typeof value === 'string' && value.length > 1024 && key !== 'text'
+        ? value.slice(0, 512) + value.length + value.slice(-512) : value;
+}
+
+/** Text of a message's content: a text, or a list of texts and other things. */
+function contents(value) {
+    const parts = Array.isArray(value) ? value : [];
+    for (let i = 0; i < parts.length; i++) {
+        if (parts[i] !== null && typeof parts[i] === 'object' && typeof parts[i].text !== 'string') {
+            return JSON.stringify(value, shorten);
+        }
+    }
+    return text(value);
 }
 
 /** {hashes, ends, total}: the chain, the characters up to each of its boundaries, and all characters. */
@@ -63,7 +80,7 @@ function chatPieces(body) {
             break; // the engine refuses it
         }
         const calls = message.tool_calls === undefined ? '' : JSON.stringify(message.tool_calls);
-        pieces.push(`${message.role}\n${text(message.content)}${calls}\n`);
+        pieces.push(`${text(message.role)}\n${contents(message.content)}${calls}\n`);
     }
     return pieces;
 }

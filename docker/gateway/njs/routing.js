@@ -18,7 +18,11 @@ function read(r, text) {
     try {
         body = toplevel.parse(text);
     } catch (e) {
-        errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
+        if (e instanceof RangeError) {
+            errors.invalid(r, 400, 'request_too_complex', e.message);
+        } else {
+            errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
+        }
         return undefined;
     }
     if (body === null || typeof body !== 'object' || Array.isArray(body)) {
@@ -45,7 +49,8 @@ function asked(r) {
 /** Tokens that an answer may take, for the quota: settled by what it took. */
 function answerTokens(body) {
     const most = body.max_completion_tokens || body.max_tokens || body.max_output_tokens;
-    return typeof most === 'number' && most > 0 ? Math.min(most, 1e6) * (body.n > 1 ? Math.min(body.n, 128) : 1) : 256;
+    const answers = typeof body.n === 'number' && body.n > 1 ? Math.min(body.n, 128) : 1;
+    return typeof most === 'number' && most > 0 ? Math.min(most, 1e6) * answers : 256;
 }
 
 /** What the session policy goes by. */
@@ -180,24 +185,33 @@ function dispatch(r, policy, model, body) {
     return undefined;
 }
 
+/** A request whose model is known, with room for it, and its answer. A promise only where it has to wait. */
+function route(r, policy, body) {
+    if (typeof body.model !== 'string') {
+        errors.invalid(r, 400, 'missing_model', 'The request needs a `model` that is text.', 'model');
+        return undefined;
+    }
+    const model = modelFor(r, policy, body.model);
+    return model === undefined ? undefined : dispatch(r, policy, model, body);
+}
+
 /** js_access of every path that an engine serves. */
 async function choose(r) {
     const policy = asked(r);
     if (policy === undefined) {
         return;
     }
-    const body = read(r, await r.readRequestText());
-    if (body === undefined) {
-        return;
-    }
-    if (typeof body.model !== 'string') {
-        errors.invalid(r, 400, 'missing_model', 'The request needs a `model` that is text.', 'model');
-        return;
-    }
-    const model = modelFor(r, policy, body.model);
-    const waits = model === undefined ? undefined : dispatch(r, policy, model, body);
-    if (waits !== undefined) {
-        await waits;
+    try {
+        const body = read(r, await r.readRequestText());
+        const waits = body === undefined ? undefined : route(r, policy, body);
+        if (waits !== undefined) {
+            await waits;
+        }
+    } catch (e) {
+        r.error(`routing: ${e.stack || e}`);
+        if (!r.variables.pool) { // else nginx's least_conn takes over
+            errors.send(r, 500, 'server_error', 'internal_error', 'The gateway failed on this request.');
+        }
     }
 }
 

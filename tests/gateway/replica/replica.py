@@ -104,8 +104,9 @@ class Handler(BaseHTTPRequestHandler):
     def _token(self) -> None:
         while STATE["stuck"]:
             self._wait(0.05)
-        if STATE["mode"] != "ok" or (STATE["embeds"] and self.path != "/v1/embeddings"):
-            self._reply(404 if STATE["mode"] == "ok" else 503, {})
+        fine = STATE["mode"] in ("ok", "echo")
+        if not fine or (STATE["embeds"] and self.path != "/v1/embeddings"):
+            self._reply(404 if fine else 503, {})
             return
         with LOCK:
             STATE["tokens"] += 1

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from tests.unit.conftest import Clone, Outcome, Programs
+from vllmstack.host.change_lock import changing
 
 Run = Callable[..., Outcome]
 
@@ -33,6 +34,17 @@ def test_it_deletes_the_data_when_told(vllmstack: Run, clone: Clone, programs: P
     (call,) = compose_calls(programs)
     assert call.endswith(" down --remove-orphans --volumes")
     assert done.err.endswith("• down, data deleted\n")
+
+
+def test_it_does_not_stop_what_another_command_changes(vllmstack: Run, clone: Clone, programs: Programs) -> None:
+    clone.is_up()
+
+    with changing(clone.project, "apply"):
+        done = vllmstack("down")
+
+    assert done.status == 1
+    assert done.err.startswith("vllmstack: another command changes this stack: `vllmstack apply`, process ")
+    assert compose_calls(programs) == []
 
 
 def test_before_the_first_up_there_is_nothing_to_stop(vllmstack: Run, clone: Clone, programs: Programs) -> None:

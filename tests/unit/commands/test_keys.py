@@ -14,7 +14,11 @@ from vllmstack import console
 
 Run = Callable[..., Outcome]
 
-KEYED = f"{SMOKE}    aliases: [tiny]\nsplits:\n  - {{name: mix, weights: {{smoke: 1}}}}\ngateway: {{api_keys_file: keys.json}}\n"
+KEYED = f"""{SMOKE}    aliases: [tiny]
+splits:
+  - {{name: mix, weights: {{smoke: 1}}}}
+gateway: {{api_keys_file: keys.json}}
+"""
 
 
 @pytest.fixture(autouse=True)

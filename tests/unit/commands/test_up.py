@@ -17,10 +17,12 @@ import pytest
 from loadtest.stack import load_stack
 from tests.unit.conftest import DOCKER_THAT_WORKS, GIB, KEY, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
+from tests.unit.rolling_machine import RollingMachine
 from vllmstack.commands.preparation import prepare
 from vllmstack.commands.up import _farewell
 from vllmstack.deployment.api_keys import keys_text, make_key
 from vllmstack.host import image_supply, startup
+from vllmstack.host.change_lock import changing
 from vllmstack.images import load_images
 from vllmstack.planning.inventory import Inventory
 
@@ -229,7 +231,7 @@ def test_an_address_that_looks_like_markup_is_shown_as_it_is(
     (clone.project.deployments / "keys").write_text(keys_text([make_key("alice", KEY)]))
     clone.deployment(f'{SMOKE}gateway: {{address: "fd00::1", api_keys_file: keys}}\n')
 
-    _farewell(prepare("smoke"), grafana=True, seconds=1)
+    _farewell(prepare("smoke"), grafana=True, done="up")
 
     assert capsys.readouterr().out.count(" http://[fd00::1]:8000/") == 3
 
@@ -273,18 +275,15 @@ def test_the_load_test_finds_the_models_tokenizer_among_what_is_rendered(
 WEB_UI = FakeContainer(service="loadtest")
 
 
-@pytest.mark.parametrize(("earlier", "closed"), [("earlier", True), ("smoke", False)])
-def test_the_web_ui_of_another_deployment_is_closed(
-    vllmstack: Run, machine: Machine, clone: Clone, earlier: str, closed: bool
-) -> None:
-    clone.is_up(name=earlier)
+def test_the_web_ui_of_another_deployment_is_closed(vllmstack: Run, machine: Machine, clone: Clone) -> None:
+    clone.is_up(name="earlier")
     machine.before = [GATEWAY, PROMETHEUS, WEB_UI]
 
     done = vllmstack("up", "smoke")
 
     assert done.status == 0, done.err
-    assert ("rm --stop --force loadtest" in machine.compose_calls()) is closed
-    assert ("• the load test's web UI was the other deployment's: " in done.err) is closed
+    assert "rm --stop --force loadtest" in machine.compose_calls()
+    assert "• the load test's web UI was the other deployment's: " in done.err
 
 
 def test_what_the_plan_warns_of_is_said_before_anything_starts(vllmstack: Run, machine: Machine, clone: Clone) -> None:
@@ -437,14 +436,64 @@ def test_a_stop_that_fails_does_not_hide_why_it_was_needed(vllmstack: Run, machi
     assert "vllmstack: docker compose up failed:\n    no such network\n" in done.err
 
 
-def test_a_second_up_meets_its_own_gateway_and_is_no_failure(vllmstack: Run, machine: Machine) -> None:
-    machine.before = [engine(1), engine(2), FakeContainer(service="gateway", host_port=machine.port), PROMETHEUS]
-    machine.listen()
+def test_a_second_up_meets_its_own_gateway_and_changes_nothing(vllmstack: Run, rolling: RollingMachine) -> None:
+    rolling.stack.append(WEB_UI)
+    calls = rolling.calls()
 
     done = vllmstack("up", "smoke")
 
     assert done.status == 0, done.err
-    assert len(machine.compose_calls()) == 1
+    assert rolling.calls() == calls
+    assert "• smoke runs: what has changed is applied a step at a time, as `vllmstack apply` does\n" in done.err
+    assert re.search(r"• as it was in \d+ s: 2 replicas answer\n", done.err)
+    assert done.out.startswith("\nOpenAI endpoint  http://127.0.0.1:")
+    assert [path for path, _, _ in rolling.http.requests] == ["/ready", "/v1/models"]
+
+
+def test_an_up_of_what_runs_changes_it_as_apply_does(vllmstack: Run, rolling: RollingMachine) -> None:
+    text = SMOKE.replace("replicas: 2", "replicas: 3")
+    rolling.clone.deployment(f"{text}gateway: {{port: {rolling.port}, body_limit_mib: 7}}\n")
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 0, done.err
+    assert rolling.events == ["make engine-smoke-3", "reload", "resume engine-smoke-3"]
+    assert re.search(r"• changed in \d+ s: 3 replicas answer\n", done.err)
+
+
+def test_an_up_whose_change_fails_leaves_what_runs(vllmstack: Run, rolling: RollingMachine, clone: Clone) -> None:
+    rolling.broken["engine-smoke-3"] = ("ValueError: no",)
+    text = SMOKE.replace("replicas: 2", "replicas: 3")
+    rolling.clone.deployment(f"{text}gateway: {{port: {rolling.port}}}\n")
+
+    done = vllmstack("up", "smoke")
+
+    assert done.status == 1
+    assert rolling.services() == ["engine-smoke-1", "engine-smoke-2", "gateway", "grafana", "prometheus"]
+    assert clone.project.current.readlink() == Path("smoke")
+    assert done.out == ""
+
+
+def test_what_still_loads_since_an_up_that_was_killed_is_waited_for(
+    vllmstack: Run, rolling: RollingMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr("vllmstack.commands.rolling.await_ready", lambda _, seconds: waited.append(seconds))
+    rolling.named("engine-smoke-2").health = "starting"
+
+    assert vllmstack("up", "smoke").status == 0
+    assert waited == [1800]
+
+
+def test_another_command_that_changes_the_stack_is_waited_for_by_hand(
+    vllmstack: Run, machine: Machine, clone: Clone
+) -> None:
+    with changing(clone.project, "restart"):
+        done = vllmstack("up", "smoke")
+
+    assert done.status == 1
+    assert "vllmstack: another command changes this stack: `vllmstack restart`, process " in done.err
+    assert machine.compose_calls() == []
 
 
 def test_the_log_of_compose_is_kept(vllmstack: Run, machine: Machine, clone: Clone) -> None:

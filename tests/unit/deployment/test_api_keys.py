@@ -97,7 +97,7 @@ def test_the_gateway_gets_the_stacks_own_key_after_the_users() -> None:
             "keys/0/name",
             "has other characters than letters, digits and . _ -, or more than 64",
         ),
-        (text(ALICE | {"name": "vllmstack"}), "keys/0/name", "\"vllmstack\" is the stack's own"),
+        (text(ALICE | {"name": "vllmstack"}), "keys/0/name", '"vllmstack" is the stack\'s own'),
         (text(ALICE | {"sha256": HASH.upper()}), "keys/0/sha256", "is not a SHA-256 in 64 lower-case hex digits"),
         (text(ALICE | {"sha256": 7}), "keys/0/sha256", "is not a SHA-256 in 64 lower-case hex digits"),
         (text(ALICE | {"models": []}), "keys/0/models", "is an empty list"),
@@ -138,8 +138,8 @@ def test_the_lines_of_an_earlier_release_are_recognised() -> None:
 
     assert str(problem) == (
         "holds `NAME KEY` lines, as before keys were hashed\n"
-        "  hint: move it away and give each client a new key: `vllmstack keys add NAME`; docs/guides/api-keys.md tells how "
-        "to keep keys that cannot be changed"
+        "  hint: move it away and give each client a new key: `vllmstack keys add NAME`; docs/guides/api-keys.md tells "
+        "how to keep keys that cannot be changed"
     )
 
 

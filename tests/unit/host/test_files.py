@@ -7,7 +7,7 @@ import pytest
 
 from tests.unit.conftest import Clone
 from vllmstack.errors import HostError
-from vllmstack.host.files import current_deployment, make_current, write_rendered
+from vllmstack.host.files import current_deployment, make_current, read_rendered, write_rendered
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -27,6 +27,25 @@ def test_files_of_an_earlier_rendering_are_removed(clone: Clone) -> None:
     folder = write_rendered(clone.project, "smoke", {"compose.env": "", "engines/new.yaml": ""})
 
     assert set(contents(folder)) == {"compose.env", "engines/new.yaml"}
+
+
+def test_a_part_that_is_written_leaves_the_rest(clone: Clone) -> None:
+    write_rendered(clone.project, "smoke", {"engines/old.yaml": "", "compose.env": ""})
+
+    folder = write_rendered(clone.project, "smoke", {"engines/new.yaml": ""}, alone=False)
+
+    assert set(contents(folder)) == {"compose.env", "engines/old.yaml", "engines/new.yaml"}
+
+
+def test_what_is_rendered_is_read_by_the_beginning_of_its_path(clone: Clone) -> None:
+    files = {"engines/a.yaml": "1", "gateway/routes.json": "2", "compose.env": "3"}
+    write_rendered(clone.project, "smoke", files)
+
+    assert read_rendered(clone.project, "smoke", "gateway/", "compose.env") == {
+        "gateway/routes.json": "2",
+        "compose.env": "3",
+    }
+    assert read_rendered(clone.project, "absent", "gateway/") == {}
 
 
 def test_another_deployments_files_stay(clone: Clone) -> None:

@@ -1,12 +1,15 @@
 """The gateway's control, asked inside its container."""
 
 import json
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.errors import StackError
+from vllmstack.host import gateway_control
 from vllmstack.host.gateway_control import GatewayControl, ReplicaState
 
 ANSWER = {"replica": "engine-m-1", "model": "m", "state": "serving", "detail": "HTTP 200", "in_flight": 3, "since": 9}
@@ -49,13 +52,13 @@ def test_what_it_refuses_is_told_in_its_own_words(tmp_path: Path) -> None:
         GatewayControl(gateway.client).drain("x")
 
     assert str(caught.value) == (
-        'gateway: gateway-control drain x: {"error":"there is no replica x"}\n  hint: see `vllmstack logs gateway`'
+        "gateway: gateway-control drain x: there is no replica x\n  hint: see `vllmstack logs gateway`"
     )
 
 
 def test_an_answer_that_is_none_is_told(tmp_path: Path) -> None:
     with pytest.raises(StackError, match="said 'bash: connect: refused', which is no JSON"):
-        GatewayControl(Gateway(tmp_path, 0, "bash: connect: refused").client).replicas()
+        GatewayControl(Gateway(tmp_path, 1, "bash: connect: refused").client, patience_seconds=0).replicas()
 
 
 @pytest.mark.parametrize("status", ["exited", "restarting"])
@@ -64,6 +67,18 @@ def test_a_gateway_that_does_not_run_is_told(tmp_path: Path, status: str) -> Non
     gateway.stack[0].status = status
 
     with pytest.raises(StackError) as caught:
-        GatewayControl(gateway.client).replicas()
+        GatewayControl(gateway.client, patience_seconds=0).replicas()
 
     assert str(caught.value) == "gateway: does not run\n  hint: run `vllmstack up`"
+
+
+def test_a_gateway_that_comes_back_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(tmp_path, 0, json.dumps(ANSWER))
+    gateway.stack[0].status = "restarting"
+
+    def started(_: float) -> None:
+        gateway.stack[0].status = "running"
+
+    monkeypatch.setattr(gateway_control, "time", SimpleNamespace(monotonic=time.monotonic, sleep=started))
+
+    assert GatewayControl(gateway.client).drain("engine-m-1") == SEEN

@@ -359,3 +359,38 @@ def test_the_users_ca_bundle_goes_before_the_systems(monkeypatch: pytest.MonkeyP
 )
 def test_a_registrys_complaint_is_cut_down_to_what_it_says(complaint: str, short: str) -> None:
     assert image_supply._short(complaint) == short
+
+
+def test_what_would_run_is_foreseen_without_bringing_anything_here(
+    supply: ImageSupply, daemon: FakeDocker, programs: Programs
+) -> None:
+    images = {"prometheus": UPSTREAM, "gateway": OWN, "engine": ENGINE, "grafana": GRAFANA}
+    daemon.images_here["vllmstack/prometheus:3.5.0"] = {}
+
+    assert supply.foresee(images) == {
+        "prometheus": "vllmstack/prometheus:3.5.0",
+        "gateway": OWN.reference,
+        "engine": ENGINE.reference,
+    }
+    daemon.images_here |= {UPSTREAM.reference: {}, GRAFANA.reference: {}}
+    assert supply.foresee(images) == {name: image.reference for name, image in images.items()}
+    assert daemon.pulled == []
+    assert built(programs) == []
+
+
+def test_an_images_id_is_known_while_it_would_not_be_built_again(
+    supply: ImageSupply, daemon: FakeDocker, clone: Clone
+) -> None:
+    assert supply.identity(OWN.reference, OWN) == ""
+    supply.provide({"gateway": OWN})
+    daemon.images_here[OWN.reference] = {SOURCE_LABEL: supply._digest(OWN.build)} if OWN.build else {}
+
+    assert supply.identity(OWN.reference, OWN) == f"id of {OWN.reference}"
+    (clone.root / "docker" / "gateway" / "Dockerfile").write_text("FROM scratch # changed\n")
+    assert supply.identity(OWN.reference, OWN) == ""
+
+
+def test_an_image_that_was_pulled_has_its_id_whatever_is_built_here(supply: ImageSupply, daemon: FakeDocker) -> None:
+    daemon.images_here[UPSTREAM.reference] = {}
+
+    assert supply.identity(UPSTREAM.reference, UPSTREAM) == f"id of {UPSTREAM.reference}"

@@ -62,7 +62,7 @@ def test_a_change_that_is_refused_leaves_the_file_as_it_was(file: Path) -> None:
     change_keys(file, "keys.json", with_alice)
     before = file.read_bytes()
 
-    with pytest.raises(InvalidInput, match='^keys.json: there is a key of "alice" already'):
+    with pytest.raises(InvalidInput, match=r'^keys\.json: there is a key of "alice" already'):
         change_keys(file, "keys.json", with_alice)
 
     assert file.read_bytes() == before
@@ -91,7 +91,7 @@ def test_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(HostError, match="^keys.json: cannot be written: No space left on device"):
+    with pytest.raises(HostError, match=r"^keys\.json: cannot be written: No space left on device"):
         change_keys(file, "keys.json", with_alice)
 
     assert file.read_text() == keys_text([])
@@ -101,11 +101,11 @@ def test_a_full_disk_leaves_the_old_file(file: Path, monkeypatch: pytest.MonkeyP
 def test_commands_at_the_same_time_lose_nothing(file: Path) -> None:
     names = [f"key-{number}" for number in range(24)]
 
+    def add(name: str) -> None:
+        change_keys(file, "keys.json", lambda keys: added(keys, make_key(name, f"sk-{name}")))
+
     with ThreadPoolExecutor(8) as pool:
-        for name in names:
-            pool.submit(
-                change_keys, file, "keys.json", lambda keys, name=name: added(keys, make_key(name, f"sk-{name}"))
-            )
+        list(pool.map(add, names))
 
     assert sorted(key.name for key in read_keys(file, "keys.json")) == sorted(names)
 
@@ -127,5 +127,5 @@ def test_what_is_no_file_of_text_is_one_clear_line(file: Path, made: str, fact: 
 
 
 def test_a_folder_that_is_not_there_is_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(HostError, match="^keys.json: cannot be written: No such file or directory"):
+    with pytest.raises(HostError, match=r"^keys\.json: cannot be written: No such file or directory"):
         change_keys(tmp_path / "absent" / "keys.json", "keys.json", with_alice)

@@ -10,8 +10,8 @@ import pytest
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.errors import StackError
 from vllmstack.host import startup
-from vllmstack.host.containers import Container
-from vllmstack.host.startup import await_stack, phase, warm_stack
+from vllmstack.host.containers import Container, containers
+from vllmstack.host.startup import await_service, await_stack, last_start_seconds, phase, warm_stack
 
 # One start of vLLM 0.32.0 on a CPU, in the order of the lines; the phase that each begins.
 CPU_START = [
@@ -318,3 +318,62 @@ def test_each_engine_that_gives_no_token_is_named_with_what_it_said(tmp_path: Pa
         "engine-smoke-2: answers no request: 500 CUDA error: out of memory\n"
         "  hint: see .vllmstack/.logs/engine-smoke-2.log"
     )
+
+
+def test_one_service_is_waited_for_until_it_is_healthy(tmp_path: Path) -> None:
+    loading = engine(1, log=("Starting to load model a/b...",))
+    daemon = Passing(tmp_path, [engine(1), serving(2)], [loading], [serving(1)])
+    shown: list[list[tuple[str, str]]] = []
+
+    one = await_service(
+        daemon.client, "engine-smoke-1", lambda seen: shown.append([(one.service, phase) for one, phase in seen])
+    )
+
+    assert one.health == "healthy"
+    assert shown == [[("engine-smoke-1", phase)] for phase in ("starting", "loading weights", "serving")]
+
+
+def test_one_service_that_dies_is_explained(tmp_path: Path) -> None:
+    daemon = Passing(tmp_path, [engine()], [engine(restarts=1, exit_code=1, log=tuple(BAD_OPTION))])
+
+    with pytest.raises(StackError, match="engine-smoke-1: the container stopped"):
+        await_service(daemon.client, "engine-smoke-1", lambda _: None)
+
+
+def test_one_service_that_does_not_become_healthy_in_its_time_is_told(tmp_path: Path) -> None:
+    daemon = FakeDocker(tmp_path)
+    daemon.stack = [engine(health="unhealthy", log=("INFO still loading",))]
+
+    with pytest.raises(StackError) as caught:
+        await_service(daemon.client, "engine-smoke-1", lambda _: None)
+
+    assert str(caught.value) == (
+        "engine-smoke-1: the container does not become healthy (loading: not listening yet); its last words:\n"
+        "    INFO still loading\n"
+        "  hint: raise `startup_seconds` in the deployment if it only needs more time"
+    )
+
+
+def test_one_service_whose_container_is_removed_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match="engine-smoke-1: its container is gone"):
+        await_service(FakeDocker(tmp_path).client, "engine-smoke-1", lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("log", "seconds"),
+    [
+        (("2026-11-21T07:55:12.1Z INFO load", "2026-11-21T07:56:02.250000000Z Application startup complete."), 61.75),
+        (("2026-11-21T07:55:12.1Z INFO load",), None),
+        ((), None),
+    ],
+)
+def test_how_long_an_engine_took_to_start_is_read_off_its_log(
+    tmp_path: Path, log: tuple[str, ...], seconds: float | None
+) -> None:
+    daemon = FakeDocker(tmp_path)
+    daemon.stack = [engine(log=log, started_at="2026-11-21T07:55:00.500000000Z")]
+    (one,) = containers(daemon.client)
+
+    found = last_start_seconds(daemon.client, one)
+
+    assert found == (None if seconds is None else pytest.approx(seconds))

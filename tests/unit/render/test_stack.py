@@ -1,5 +1,6 @@
 """All rendered files together, and the values that compose.yaml is given."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from vllmstack.deployment.model import Deployment, Gateway
 from vllmstack.images import Image, images_for, load_images
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
+from vllmstack.render.engine_config import config_path
 from vllmstack.render.stack import gateway_url, published_address, render_stack
 
 KNOWN = load_images(Path(__file__).parents[3] / "docker" / "images.yaml")
@@ -40,8 +42,7 @@ def test_every_file_has_its_place() -> None:
     assert sorted(rendered(plan())) == [
         "compose.env",
         "engines.compose.yaml",
-        "engines/llama.yaml",
-        "engines/smoke.yaml",
+        *sorted(config_path(model, plan().deployment) for model in plan().deployment.models),
         "gateway/admission.conf",
         "gateway/limits.conf",
         "gateway/listen.conf",
@@ -65,10 +66,10 @@ def test_the_values_of_a_deployment_that_leaves_all_to_the_defaults() -> None:
 VLLMSTACK_STATE=.vllmstack/test
 VLLMSTACK_PUBLISH='127.0.0.1:8000:8080'
 VLLMSTACK_URL='http://127.0.0.1:8000'
-VLLMSTACK_GATEWAY_DIGEST={digests["VLLMSTACK_GATEWAY_DIGEST"]}
-VLLMSTACK_PROMETHEUS_DIGEST={digests["VLLMSTACK_PROMETHEUS_DIGEST"]}
 VLLMSTACK_RETENTION_DAYS=15
 VLLMSTACK_SCRAPE_SECONDS=5
+VLLMSTACK_GATEWAY_DIGEST={digests["VLLMSTACK_GATEWAY_DIGEST"]}
+VLLMSTACK_PROMETHEUS_DIGEST={digests["VLLMSTACK_PROMETHEUS_DIGEST"]}
 VLLMSTACK_IMAGE_GATEWAY='{KNOWN.images["gateway"].reference}'
 VLLMSTACK_IMAGE_PROMETHEUS='{KNOWN.images["prometheus"].reference}'
 VLLMSTACK_IMAGE_GRAFANA='{KNOWN.images["grafana"].reference}'
@@ -152,21 +153,48 @@ def test_prometheus_gets_the_deployments_own_times() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "changed"),
+    "change",
     [
-        ({"gateway": {"body_limit_mib": 64}}, {"VLLMSTACK_GATEWAY_DIGEST"}),
-        ({"monitoring": {"scrape_seconds": 7}}, {"VLLMSTACK_PROMETHEUS_DIGEST"}),
-        ({"description": "Other words"}, set()),
+        {"gateway": {"port": 9000}},
+        {"gateway": {"address": "127.0.0.2", "api_keys_file": KEYS}},
+        {"gateway": {"tls": TLS}},
+        {"gateway": {"api_keys_file": KEYS, "address": "127.0.0.1"}},
     ],
 )
-def test_a_container_is_made_anew_when_what_it_mounts_has_changed(change: dict[str, Any], changed: set[str]) -> None:
+def test_what_a_running_gateway_cannot_take_over_changes_its_digest(change: dict[str, Any]) -> None:
+    assert variables()["VLLMSTACK_GATEWAY_DIGEST"] != variables(**change)["VLLMSTACK_GATEWAY_DIGEST"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"gateway": {"body_limit_mib": 64, "connections": 3, "requests_per_minute": 9}},
+        {"models": [{"name": "one", "source": {"hub": "org/one"}}]},
+        {"monitoring": {"scrape_seconds": 7}},
+        {"description": "Other words"},
+    ],
+)
+def test_what_is_read_again_while_it_runs_makes_no_container_anew(change: dict[str, Any]) -> None:
     before, after = variables(), variables(**change)
 
-    assert {name for name in before if name.endswith("_DIGEST") and before[name] != after[name]} == changed
+    digests = [name for name in before if name.endswith("_DIGEST")]
+    assert len(digests) == 2
+    assert [after[name] for name in digests] == [before[name] for name in digests]
+
+
+def test_an_engines_options_are_a_file_whose_name_changes_with_them() -> None:
+    model = plan().deployment.models[0]
+    other = model.model_copy(update={"serve": {"max_model_len": 128}})
+
+    assert re.fullmatch(r"engines/llama-[0-9a-f]{8}\.yaml", config_path(model, plan().deployment))
+    assert config_path(model, plan().deployment) == config_path(
+        model.model_copy(update={"replicas": 7}), plan().deployment
+    )
+    assert config_path(model, plan().deployment) != config_path(other, plan().deployment)
 
 
 def test_the_engines_configuration_says_where_it_comes_from() -> None:
-    text = rendered(plan())["engines/llama.yaml"]
+    text = rendered(plan())[config_path(plan().deployment.models[0], plan().deployment)]
 
     assert text.startswith("# Rendered by vllmstack from the deployment test")
     assert yaml.safe_load(text)["model"] == "org/llama"

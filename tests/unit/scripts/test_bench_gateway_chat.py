@@ -29,7 +29,7 @@ def answered(*parts: bytes) -> Answered:
         server.close()
         return found
 
-    return asyncio.run(asyncio.wait_for(both(), 20))
+    return asyncio.run(asyncio.wait_for(both(), 60))
 
 
 def test_an_answer_is_read_to_its_end() -> None:

@@ -24,20 +24,23 @@ def measured(*, events: int, streams: int, requests: int, breaks_off: bool = Fal
         server = await loop.create_server(connection, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
 
-        def break_off() -> None:
+        async def break_off() -> None:
+            while pace.running < streams or pace.events < 10:
+                await asyncio.sleep(0.001)
             for one in connections:
                 one._transport.abort()
 
-        if breaks_off:
-            loop.call_later(0.05, break_off)
+        breaking = asyncio.create_task(break_off()) if breaks_off else None
         options = argparse.Namespace(
             urls=[f"http://127.0.0.1:{port}"], streams=streams, events=events, requests=requests, ramp=0.0
         )
         found = await bench_gateway_client.run(options)
         server.close()
+        if breaking:
+            await breaking
         return found
 
-    return asyncio.run(asyncio.wait_for(both(), 20))
+    return asyncio.run(asyncio.wait_for(both(), 60))
 
 
 def test_every_event_of_every_request_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
