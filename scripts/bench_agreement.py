@@ -4,9 +4,9 @@
 
 Both tools send completions of random tokens over the running stack's gateway, each from a container on the stack's
 network (a published port would cost one of them a proxy). They run side by side, so that both see the same engine at
-the same moments: one after the other, rounds of either tool differed by 20 % on a machine with noisy neighbours, which
-no number of rounds averages out. Lengths are drawn evenly from ± half of what is asked: fixed ones let the requests of a
-closed loop go in step, or not, for a whole round.
+the same moments: one after the other, rounds of either tool differed by 20 % on a machine with noisy neighbours, more
+than any number of rounds averages out. Lengths are drawn evenly from ± half of what is asked: fixed ones let the
+requests of a closed loop go in step, or not, for a whole round.
 Agreement: the medians over the rounds of throughput within 2 %, of median TTFT and TPOT within 5 %.
 """
 
@@ -75,8 +75,9 @@ def theirs(arguments: argparse.Namespace, number: int) -> dict[str, float]:
         "bench", "serve", "--backend", "openai", "--endpoint", "/v1/completions",
         "--base-url", arguments.inside_url, "--model", arguments.model, "--tokenizer", arguments.tokenizer,
         "--dataset-name", "random", "--random-input-len", str(arguments.input), "--random-output-len",
-        str(arguments.output), "--random-range-ratio", str(RANGE_RATIO), "--num-prompts", str(arguments.requests), "--max-concurrency",
-        str(arguments.concurrency), "--ignore-eos", "--seed", str(2000 + number), "--temperature", "0",
+        str(arguments.output), "--random-range-ratio", str(RANGE_RATIO), "--num-prompts", str(arguments.requests),
+        "--max-concurrency", str(arguments.concurrency), "--ignore-eos", "--seed", str(2000 + number),
+        "--temperature", "0",
         "--save-result", "--result-filename", result, "--disable-tqdm",
     ]  # fmt: skip
     program = ENTRY.format(words=json.dumps(["vllm", *words]), result=result)

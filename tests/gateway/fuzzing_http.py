@@ -42,10 +42,11 @@ def request_line(number: int, rng: random.Random) -> Case:
     """The first line is noise, or nearly right."""
     target = rng.choice((
         b"/v1/completions", b"*", b"http://evil/v1/completions", b"//v1/completions", b"/v1/./completions", b"/%00",
-        b"/v1/completions", b"/v1/completions", b"/%", b"/%zz", b"/..", b"/../../etc/passwd", b"/v1/completions%00", b"/v1/completions/", b"/V1/COMPLETIONS",
-        b"/v1/models/%ff%00", b"/v1/models/__proto__", b"/v1/models/" + b"a" * 3000, b"/-/mirror", b"/-/replicas",
-        b"/_error", b"/metrics", b"/invocations", b"/\xff\xfe", b"/?" + b"a=b&" * 900, b"/" + b"a" * 9000, b"", b"x",
-        b"/#", b"/ x", b"/v1/completions?\x01", b"/v1/models/a%0d%0aX: y",
+        b"/v1/completions", b"/v1/completions", b"/%", b"/%zz", b"/..", b"/../../etc/passwd", b"/v1/completions%00",
+        b"/v1/completions/", b"/V1/COMPLETIONS", b"/v1/models/%ff%00", b"/v1/models/__proto__",
+        b"/v1/models/" + b"a" * 3000, b"/-/mirror", b"/-/replicas", b"/_error", b"/metrics", b"/invocations",
+        b"/\xff\xfe", b"/?" + b"a=b&" * 900, b"/" + b"a" * 9000, b"", b"x", b"/#", b"/ x", b"/v1/completions?\x01",
+        b"/v1/models/a%0d%0aX: y",
     ))  # fmt: skip
     method = rng.choice(
         (b"GET", b"POST", b"HEADER", b"get", b"G\x00T", b"", b"PUT", b"DELETE", b"TRACE", b"CONNECT", b"A" * 200)

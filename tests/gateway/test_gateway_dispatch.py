@@ -66,7 +66,7 @@ def test_requests_without_a_common_prefix_are_spread(gateway: GatewayContainer) 
 def test_one_hot_prefix_is_shared_by_all_replicas_when_there_is_load(gateway: GatewayContainer) -> None:
     prefix = "The same system prompt for everyone. " * 50
     with gateway.client() as client, ThreadPoolExecutor(max_workers=16) as pool:
-        answers = pool.map(lambda n: ask(client, chat(prefix + str(n), mock={"delay": 0.1})), range(80))
+        answers = pool.map(lambda n: ask(client, chat(prefix + str(n), mock={"delay": 0.1})), range(160))
         replicas = Counter(answer.headers["X-Vllmstack-Replica"] for answer in answers)
     assert max(replicas.values()) <= 1.2 * sum(replicas.values()) / 2
 
@@ -276,7 +276,7 @@ def events(answer: httpx2.Response) -> list[Any]:
 def test_usage_is_counted_and_shown_to_who_asked(
     keyed: GatewayContainer, asked: dict[str, Any] | None, in_each: bool, at_the_end: bool, split: int
 ) -> None:
-    """The replica tells it with every event, as engines are made to; ``split``: bytes it writes at a time, 0: an event."""
+    """The replica tells it with every event, as engines are made to; ``split``: bytes at a time, 0: an event."""
     options = {} if asked is None else {"stream_options": {"include_usage": True} | asked}
     key = 'tokens_total{{model="smoke",key="alice",kind="{}"}}'
     before = keyed.metrics()

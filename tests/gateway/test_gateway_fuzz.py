@@ -4,7 +4,6 @@ The seed is printed; ``VLLMSTACK_FUZZ_SEED`` sets another.
 """
 
 import asyncio
-import base64
 import hashlib
 import json
 import os
@@ -22,21 +21,14 @@ import pytest
 from docker.models.networks import Network
 
 from tests.gateway.containers import HTTP, GatewayContainer, Replica, deployment, eventually
-from tests.gateway.fuzzing import CHAT, GENERATE, KNOWN_KEY, PATHS, bodies, keyed, marker_of, posted
+from tests.gateway.fuzzing import CHAT, GENERATE, KNOWN_KEY, PATHS, bodies, heavy, keyed, marker_of, posted
 from tests.gateway.fuzzing_http import broken, slow
-from tests.gateway.wire import Answer, Outcome, connected, read_answer, sent
+from tests.gateway.verdicts import body_of, echoes, fault_of
+from tests.gateway.wire import Outcome, connected, read_answer, sent
 
 SEED = int(os.environ.get("VLLMSTACK_FUZZ_SEED", "4"))
 BODIES, BROKEN, SLOW, KEYED = 6460, 2000, 40, 1500
 """Ten thousand, to two gateways: the last ask for a key."""
-
-MARKER = re.compile(rb"(?:fuzz|canary|smuggled)-[a-z-]*[0-9]+(?:-[0-9]+)?z")
-ENGINE_HEADERS = {
-    "host", "content-type", "content-length", "accept", "x-request-id", "traceparent", "tracestate", "x-forwarded-for",
-    "x-forwarded-proto",
-}  # fmt: skip
-REFUSALS_BEYOND_4XX = (501, 505)
-"""What HTTP itself asks for: a transfer coding, or a version of HTTP, that is not supported (RFC 9110, 15.6)."""
 
 SERVER = """
     client_header_timeout 8s;
@@ -83,90 +75,32 @@ class Fire:
         return [outcome for target in self.targets for outcome in target.outcomes]
 
 
-def echoes(answer: Answer) -> list[dict[str, Any]]:
-    """What the engines got, as they told it in an answer of any path's shape."""
-    told = answer.json()
-    if "choices" in told:
-        texts = [choice["text"] for choice in told["choices"]]
-    else:
-        texts = [text for part in told.get("results", [told]) for text in part["text"]]
-    return [json.loads(text[text.index('{"path": ') :]) for text in texts]
-
-
-def body_of(echo: dict[str, Any]) -> bytes:
-    """The body that an engine got."""
-    return base64.b64decode(echo["body"])
-
-
-def fault_of_error(answer: Answer) -> str:
-    """What keeps an answer from being an error of OpenAI's shape, or nothing."""
-    told = answer.json()
-    if not isinstance(told, dict) or set(told) != {"error"}:
-        return "is no error in OpenAI's shape"
-    error = told["error"]
-    if set(error) != {"message", "type", "param", "code"} or not all(error[key] for key in ("message", "type", "code")):
-        return "is no whole error in OpenAI's shape"
-    if answer.status == 0:
-        return ""
-    if answer.headers.get("content-type") != "application/json" or "x-request-id" not in answer.headers:
-        return "lacks a header"
-    return "" if 400 <= answer.status < 500 or answer.status in REFUSALS_BEYOND_4XX else "is no fault of the client's"
-
-
-def fault_of_echo(outcome: Outcome, place: int) -> str:
-    """What keeps an engine's answer from being the one to this request, or nothing."""
-    case, answer = outcome.case, outcome.answers[place]
-    for echo in echoes(answer):
-        headers = dict(echo["headers"])
-        if not set(headers) <= ENGINE_HEADERS:
-            return f"reached an engine with {set(headers) - ENGINE_HEADERS}"
-        if case.bodies and body_of(echo) != case.bodies[place]:
-            return "reached an engine with another body"
-        if case.keeps and headers["x-request-id"] != case.markers[place]:
-            return "is another request's"
-    return "" if case.admitted else "was let in without a key"
-
-
-def fault_of(outcome: Outcome) -> str:
-    """What is wrong with a case's end, or nothing."""
-    case, answers = outcome.case, outcome.answers
-    if outcome.failure:
-        return outcome.failure
-    least = 1 if case.keeps else len(case.bodies)
-    if len(answers) < least or len(answers) > max(1, len(case.markers)) + (1 if case.cut else 0):
-        return f"has {len(answers)} answers"
-    for place, answer in enumerate(answers):
-        others = {marker.decode() for marker in MARKER.findall(answer.body)} - set(case.markers)
-        if others:
-            return f"tells of {others}"
-        served = answer.status == 200
-        fault = fault_of_echo(outcome, place) if served else fault_of_error(answer)
-        if fault or (not served and not case.keeps and place < len(case.bodies)):
-            return f"{fault or 'is refused'}: {answer.status} {answer.body[:300]!r}"
+async def sing(fire: Fire, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
+    """One honest request; what is wrong with its answer, or nothing."""
+    fire.sung += 1
+    marker = f"canary-{fire.sung}z"
+    body = json.dumps({"model": "smoke", "prompt": f"{marker} {random.random()}"}).encode()
+    headers = [b"Authorization: Bearer " + KNOWN_KEY.encode()]
+    writer.write(posted((CHAT, GENERATE)[fire.sung % 2], marker, body, headers, random.Random(fire.sung)))
+    answer = await asyncio.wait_for(read_answer(reader), 30)
+    if answer is None or answer.status != 200 or answer.headers["x-request-id"] != marker:
+        return f"{marker} got {answer}"
+    (echo,) = echoes(answer)
+    if dict(echo["headers"])["x-request-id"] != marker or json.loads(body_of(echo)) != json.loads(body):
+        return f"{marker} got {echo}"
     return ""
 
 
 async def canary(fire: Fire, target: Target, stop: asyncio.Event) -> None:
     """Asks for what it knows the answer to, all the time, and notes every answer that is another one."""
-    rng = random.Random(SEED)
     while not stop.is_set():
-        async with connected(target.gateway.host, target.gateway.port) as (reader, writer):
-            for _ in range(20):
-                fire.sung += 1
-                marker = f"canary-{fire.sung}z"
-                path = (CHAT, GENERATE)[fire.sung % 2]
-                body = json.dumps({"model": "smoke", "prompt": f"{marker} {rng.random()}"}).encode()
-                headers = [b"Authorization: Bearer " + KNOWN_KEY.encode()]
-                writer.write(posted(path, marker, body, headers, rng))
-                answer = await asyncio.wait_for(read_answer(reader), 30)
-                if answer is None or answer.status != 200 or answer.headers["x-request-id"] != marker:
-                    fire.canaries.append(f"{marker} got {answer}")
-                    break
-                (echo,) = echoes(answer)
-                got = body_of(echo)
-                if dict(echo["headers"])["x-request-id"] != marker or json.loads(got) != json.loads(body):
-                    fire.canaries.append(f"{marker} got {got!r}")
-                await asyncio.sleep(0.02)
+        try:
+            async with connected(target.gateway.host, target.gateway.port) as (reader, writer):
+                for _ in range(20):
+                    fire.canaries += filter(None, [await sing(fire, reader, writer)])
+                    await asyncio.sleep(0.02)
+        except (OSError, TimeoutError, ValueError, asyncio.IncompleteReadError) as problem:
+            fire.canaries.append(repr(problem))
 
 
 async def shoot(fire: Fire) -> None:
@@ -303,6 +237,19 @@ def test_the_metrics_have_no_text_of_a_client(fire: Fire) -> None:
     for target in fire.targets:
         labels = {label for name in target.gateway.metrics() for label in re.findall(r'="([^"]*)"', name)}
         assert not {label for label in labels - words if not re.fullmatch(r"\d{3}|[0-9.]+", label)}
+
+
+def test_bodies_made_to_stop_a_worker_take_little_time_and_memory(fire: Fire) -> None:
+    gateway = fire.targets[0].gateway
+    with gateway.client() as client:
+        for name, body in heavy(8_000_000):
+            began = time.monotonic()
+            assert client.post(CHAT, content=body).status_code in (200, 400), name
+            assert time.monotonic() - began < 15, name  # a fraction of a second where nothing else runs
+    status = gateway.container.exec_run(["sh", "-c", "grep -h VmHWM /proc/[0-9]*/status"]).output
+    assert isinstance(status, bytes)
+    assert max(int(kib) for kib in re.findall(rb"(\d+) kB", status)) < 250 * 1024, status
+    assert fire.targets[0].processes() == fire.targets[0].workers[0]
 
 
 def test_a_seed_makes_the_same_requests_again() -> None:

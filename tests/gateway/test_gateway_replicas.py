@@ -161,7 +161,7 @@ def test_a_reload_and_a_stop_let_streams_end(start_gateway: StartGateway) -> Non
     numbers: list[int] = []
 
     def stream() -> None:
-        with gateway.client() as client, client.stream("POST", CHAT, json=body(chunks=40, interval=0.05)) as reply:
+        with gateway.client() as client, client.stream("POST", CHAT, json=body(chunks=100, interval=0.05)) as reply:
             numbers.extend(event["number"] for event in events(reply))
 
     thread = threading.Thread(target=stream)
@@ -172,7 +172,7 @@ def test_a_reload_and_a_stop_let_streams_end(start_gateway: StartGateway) -> Non
     assert in_flight(gateway) == 1
     gateway.container.stop(timeout=20)
     thread.join()
-    assert numbers == list(range(40))
+    assert numbers == list(range(100))
     assert gateway.container.wait()["StatusCode"] == 0
 
 

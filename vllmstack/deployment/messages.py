@@ -101,7 +101,7 @@ def _fact_and_hint(  # noqa: PLR0911, PLR0912
             return "the variable's name is not text", "write the name as text, e.g. VLLM_LOGGING_LEVEL"
         # The value may be a secret: it is not shown.
         return f"is {kind(value)}, where text belongs", 'put it in quotes: environment variables are text, e.g. "1"'
-    if location[0] == "splits" and location[2:3] == ("weights",) and len(location) > 3:
+    if location[:1] == ("splits",) and location[2:3] == ("weights",) and len(location) > 3:
         return _weight(location[3], details)
     if error == "enum":
         choices = list(_choices(field))

@@ -39,7 +39,7 @@ def areas(wrong: Iterable[Location]) -> set[str]:
     """Places whose further problems would only follow from a value that is wrong already."""
     found = set()
     for location in wrong:
-        if location[0] == "models" and location[2:3] in ((), ("name",)):
+        if location[:1] == ("models",) and location[2:3] in ((), ("name",)):
             found.add("splits")  # they name models
         if location[0] != "models" or len(location) < 3:
             found.add("/".join(map(str, location[:2])))

@@ -15,7 +15,7 @@ function hash(key, name) {
     return (value ^ (value >>> 13)) >>> 0;
 }
 
-/** Requests in flight that a replica may have, this one included: the mean of all and a quarter, by its weight. */
+/** A replica's share of all requests in flight, this one included, and a quarter more; times its weight. */
 function bounds(replicas) {
     let inFlight = 1;
     let weights = 0;
@@ -58,12 +58,18 @@ function least(replicas, among, score, affinity) {
     return best;
 }
 
-/** LMetric (arXiv 2603.15202): the tokens to prefill before a first token, times the requests to share the steps with. */
+/**
+ * LMetric (arXiv 2603.15202): the tokens to prefill before a first token, times the requests to share the steps with. New
+ * tokens count three times: a second copy of a prefix also takes the place of what others use. Four requests above the
+ * bound are allowed: with a few in flight the bound alone would scatter conversations (docs/concepts/routing.md has the
+ * figures of both).
+ */
 function lmetric(replicas, request) {
     const bound = bounds(replicas);
     const score = (replica) =>
-        (replica.pending + request.tokens - replica.matched + 16) * (replica.inFlight + 1) / replica.weight;
-    const index = least(replicas, (replica) => fits(replica, bound), score, request.affinity);
+        (replica.pending + 3 * (request.tokens - replica.matched) + 16) * (replica.inFlight + 1) / replica.weight;
+    const roomy = (replica) => replica.inFlight + 1 <= Math.ceil((bound + 4) * replica.weight);
+    const index = least(replicas, roomy, score, request.affinity);
     return {index, reason: replicas[index].matched > 0 ? 'prefix' : 'load'};
 }
 

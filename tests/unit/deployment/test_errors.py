@@ -558,8 +558,8 @@ MISTAKES = (
         new="port: 8000\n  api_keys_file: old-keys",
         place="gateway/api_keys_file",
         fact="old-keys: holds `NAME KEY` lines, as before keys were hashed",
-        hint="move it away and give each client a new key: `vllmstack keys add NAME`; docs/guides/api-keys.md tells how "
-        "to keep keys that cannot be changed",
+        hint="move it away and give each client a new key: `vllmstack keys add NAME`; docs/guides/api-keys.md tells "
+        "how to keep keys that cannot be changed",
     ),
     Mistake(
         name="tls file missing",

@@ -25,6 +25,7 @@ proxy_read_timeout 600s;
 proxy_send_timeout 60s;
 proxy_next_upstream_timeout 540000ms;
 proxy_next_upstream_tries 3;
+map "" $key_name {{ default ""; }}
 """,
     "gateway/listen.conf": f"{HEADING}listen 8080 default_server;\n",
     "gateway/mirror.conf": f"{HEADING}# No split has a mirror.\n",
@@ -134,8 +135,9 @@ def test_two_models_give_this_text_and_the_same_text_again() -> None:
 
 
 def test_keys_change_only_whether_they_are_asked_for() -> None:
-    assert changes(api_keys_file="keys.txt") == {
-        "gateway/routes.json": (['  "api_keys": false,'], ['  "api_keys": true,'])
+    assert changes(api_keys_file="keys.json") == {
+        "gateway/limits.conf": (['map "" $key_name { default ""; }'], ["js_set $key_name keys.name;"]),
+        "gateway/routes.json": (['  "api_keys": false,'], ['  "api_keys": true,']),
     }
 
 
@@ -236,7 +238,7 @@ def test_what_a_model_sets_is_told_to_njs() -> None:
         | {"health": {"hung_seconds": 30, "slow_start_seconds": 0}}
     )["models"]
 
-    assert {key: model[key] for key in list(model)[5:]} == {
+    assert {key: model[key] for key in list(model)[6:]} == {
         "policy": "least-requests",
         "max_in_flight": 7,
         "max_queue_seconds": 0.5,
@@ -264,20 +266,21 @@ def test_as_many_requests_are_let_in_as_the_replicas_have_room_for(changes: dict
 
 
 def test_every_replica_can_be_chosen_by_its_name_however_long_that_is() -> None:
-    names = [f"{letter * 53}" for letter in "ab"]
+    names = [letter * 53 for letter in "ab"]
     models = [{"name": name, "source": {"hub": "org/one"}, "replicas": MOST_REPLICAS} for name in names]
     deployment = Deployment.model_validate({"name": "test", "models": models})
     replicas = place(deployment.models, core_ids=[0])
 
-    text = render_gateway(Plan(deployment=deployment, replicas=replicas))["gateway/upstreams.conf"]
+    files = render_gateway(Plan(deployment=deployment, replicas=replicas))
 
-    routes_by_name = dict(re.findall(r"^    (engine-\S+) (\S+);$", text, re.MULTILINE))
-    servers = re.findall(r"^    server (\S+):8000 resolve route=(\S+) max_fails=0;$", text, re.MULTILINE)
-    assert [name for name, _ in servers] == [replica.service for replica in replicas]
-    assert dict(servers) == routes_by_name
-    assert len(set(routes_by_name.values())) == len(replicas)
+    models = json.loads(files["gateway/routes.json"])["models"]
+    told = [pair for model in models for pair in zip(model["replicas"], model["routes"], strict=True)]
+    pattern = r"^    server (\S+):8000 resolve route=(\S+) max_fails=0;$"
+    assert told == re.findall(pattern, files["gateway/upstreams.conf"], re.MULTILINE)
+    assert [name for name, _ in told] == [replica.service for replica in replicas]
+    assert all(len(set(model["routes"])) == MOST_REPLICAS for model in models)
     # What nginx takes: "route is longer than 32".
-    assert max(len(route) for route in routes_by_name.values()) <= 32
+    assert max(len(route) for _, route in told) <= 32
 
 
 def test_every_name_in_routes_points_to_its_model_and_the_pool_that_upstreams_define() -> None:

@@ -46,6 +46,7 @@ def test_every_file_has_its_place() -> None:
         "gateway/admission.conf",
         "gateway/limits.conf",
         "gateway/listen.conf",
+        "gateway/mirror.conf",
         "gateway/routes.json",
         "gateway/upstreams.conf",
         "loadtest/stack.json",
