@@ -188,10 +188,10 @@ def test_metrics_are_prometheus_text_and_their_labels_are_bounded(start_gateway:
             client.post(CHAT, json={"model": "org/Other:1"})
         client.post("/generate", json={"model": "org/Other:1", "prompt": "x"})
     metrics = gateway.metrics()
-    assert metrics['requests_total{model="org/Other:1",replica="engine-org-other-1-1",code="200"}'] == 4
-    assert metrics['requests_total{model="none",replica="none",code="404"}'] == 60
+    assert metrics['requests_total{model="org/Other:1",replica="engine-org-other-1-1",key="",code="200"}'] == 4
+    assert metrics['requests_total{model="none",replica="none",key="",code="404"}'] == 60
     assert metrics['request_duration_seconds_count{model="org/Other:1"}'] == 4
-    assert metrics['upstream_header_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 4
+    assert metrics['first_byte_seconds_bucket{model="org/Other:1",le="+Inf"}'] == 4
     text = httpx2.get(gateway.metrics_url).text
     families = {family.name: family for family in text_string_to_metric_families(text)}
     assert {name for name in families if families[name].documentation} == set(families)

@@ -163,6 +163,7 @@ def fire(targets: list[Target], fleet: dict[str, Replica]) -> Fire:
 
 def test_ten_thousand_requests_were_made_and_many_of_each_end_came(fire: Fire) -> None:
     assert len(fire.outcomes) == 10_000
+    assert fire.seconds < 60
     ends = Counter(answer.status for outcome in fire.outcomes for answer in outcome.answers)
     assert min(ends[status] for status in (200, 400, 401, 404)) > 100, ends
     assert {405, 413, 414, 431, 501, 505} <= set(ends)
@@ -250,6 +251,35 @@ def test_bodies_made_to_stop_a_worker_take_little_time_and_memory(fire: Fire) ->
     assert isinstance(status, bytes)
     assert max(int(kib) for kib in re.findall(rb"(\d+) kB", status)) < 250 * 1024, status
     assert fire.targets[0].processes() == fire.targets[0].workers[0]
+
+
+@pytest.mark.parametrize(
+    "unparsed", ['"d":' + "[" * 40 + "]" * 40, '"d":[' + "[]," * 60_000 + "1]"], ids=["deep", "large"]
+)
+@pytest.mark.parametrize(
+    ("members", "served"),
+    [
+        (['"model":"org/Other:1"', "D", '"b":"model"', '"c":["model"]'], "engine-org-other-1-1"),
+        (['"model":"smoke"', "D", '"\\u006dodel" : "org\\/Other:1"'], "engine-org-other-1-1"),
+        (
+            ['"model":"org/Other:1"', "D", '"b":{"model":"smoke"}', '"c":"\\",\\"model\\":\\"smoke\\""'],
+            "engine-org-other-1-1",
+        ),
+        (["D", '"b":"\\\\"', '"model":"org/Other:1"'], "engine-org-other-1-1"),
+        (['"model":"org/Other:1"', "D", '"model":null'], None),
+        (['"model":"org/Other:1"', "D", '"model"' + " " * 600 + ':"smoke"'], None),
+        (['"model":"org/Other:1"', "D", '"model":' + " " * 600 + '"smoke"'], None),
+    ],
+)
+def test_the_model_of_a_body_that_is_not_parsed_is_the_one_that_an_engine_would_read(
+    fire: Fire, unparsed: str, members: list[str], served: str | None
+) -> None:
+    body = "{" + ",".join(unparsed if member == "D" else member for member in members) + "}"
+    read = json.loads(body)["model"]
+    with fire.targets[0].gateway.client() as client:
+        answer = client.post(CHAT, content=body)
+    assert (answer.json()["model"] if answer.status_code == 200 else None) == served
+    assert served is None or read == "org/Other:1"
 
 
 def test_a_seed_makes_the_same_requests_again() -> None:

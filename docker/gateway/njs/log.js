@@ -14,7 +14,8 @@ function release(charge) {
 /** The tokens that an engine told, counted and taken off the key's quota instead of what was estimated. */
 function settle(variables, model) {
     const usage = variables.usage;
-    let tokens = variables.status === '200' ? null : undefined; // a client that left; a request that failed
+    // A client that left, early or late, had its prompt computed; a request that failed costs nothing.
+    let tokens = variables.status === '200' || variables.status === '499' ? null : undefined;
     if (usage) {
         const space = usage.indexOf(' ');
         const prompt = Number(usage.slice(0, space));

@@ -93,7 +93,7 @@ async function show(r) {
     const name = r.uri.slice('/v1/models/'.length);
     const model = behind(name);
     if (model === undefined || !keys.permits(policy, name)) { // what a key may not use does not exist for it
-        errors.unknownModel(r, name.slice(0, 128));
+        errors.unknownModel(r, policy, name.slice(0, 128));
         return;
     }
     answer(r, entry(name, model, await facts(model)));

@@ -83,7 +83,7 @@ function modelFor(r, policy, name) {
     const split = deployment.split(name);
     const only = split === undefined ? deployment.find(name) : undefined;
     if (split === undefined && only === undefined) {
-        errors.unknownModel(r, name.slice(0, 128));
+        errors.unknownModel(r, policy, name.slice(0, 128));
         return undefined;
     }
     if (!keys.permits(policy, name)) {
