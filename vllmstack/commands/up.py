@@ -78,9 +78,6 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
         with Progress() as progress:
             await_stack(client, process, log, before, progress.show)
         url = gateway_url(prepared.deployment.gateway)
-        if prepared.deployment.gateway.tls:
-            # A running nginx has read the certificate at its start; streams go on over a reload.
-            compose.run("kill", "--signal", "HUP", "gateway", doing="reloading the gateway")
         step("warming: one token from each replica")
         warm_stack(client)
         await_ready(url, seconds=60)

@@ -1,6 +1,9 @@
 """New configuration for the gateway that runs: tested, taken over by a reload, and seen to be.
 
 nginx keeps its shared memory over a reload, and its old workers end their streams first (worker_shutdown_timeout).
+
+It is told from inside its container. After `docker kill --signal HUP`, Docker takes the container for one that somebody
+has stopped: with `restart: unless-stopped` it would not start a crashed gateway again (seen with Docker 26.1).
 """
 
 import time
@@ -10,7 +13,6 @@ import docker.errors
 import requests.exceptions
 
 from vllmstack.errors import Problem, StackError
-from vllmstack.host.compose import Compose
 from vllmstack.host.containers import Container, containers
 from vllmstack.host.gateway_control import SERVICE
 
@@ -28,17 +30,10 @@ def check_configuration(client: docker.DockerClient) -> None:
     Raises:
         StackError: it refuses them, with its own words.
     """
-    one = _gateway(client)
-    try:
-        done = client.containers.get(one.identity).exec_run(["nginx", "-t", "-q", "-e", "stderr"])
-    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
-        raise _complaint(f"cannot be asked: {error}") from None
-    if done.exit_code != 0:
-        said = done.output.decode(errors="replace") if isinstance(done.output, bytes) else ""
-        raise _complaint(f"nginx refuses its new configuration:\n{_quoted(said.splitlines())}")
+    _nginx(client, _gateway(client), "-t", "-q")
 
 
-def reload_gateway(client: docker.DockerClient, compose: Compose) -> None:
+def reload_gateway(client: docker.DockerClient) -> None:
     """Returns when workers with the new configuration have taken over.
 
     Raises:
@@ -47,7 +42,7 @@ def reload_gateway(client: docker.DockerClient, compose: Compose) -> None:
     one = _gateway(client)
     before = _workers(client, one)
     since = int(time.time())
-    compose.run("kill", "--signal", "HUP", SERVICE, doing="reloading the gateway")
+    _nginx(client, one, "-s", "reload")
     deadline = time.monotonic() + RELOAD_SECONDS
     while True:
         workers = _workers(client, one)
@@ -60,6 +55,17 @@ def reload_gateway(client: docker.DockerClient, compose: Compose) -> None:
     log = client.containers.get(one.identity).logs(since=since, tail=LOG_LINES, stream=False).decode(errors="replace")
     errors = [line for line in log.splitlines() if "[emerg]" in line or "[error]" in line]
     raise _complaint(f"nginx did not take over its new configuration:\n{_quoted(errors)}")
+
+
+def _nginx(client: docker.DockerClient, gateway: Container, *arguments: str) -> None:
+    """One of nginx's own commands in the container; with a configuration that is wrong it does nothing."""
+    try:
+        done = client.containers.get(gateway.identity).exec_run(["nginx", *arguments, "-e", "stderr"])
+    except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        raise _complaint(f"cannot be asked: {error}") from None
+    if done.exit_code != 0:
+        said = done.output.decode(errors="replace") if isinstance(done.output, bytes) else ""
+        raise _complaint(f"nginx refuses its new configuration:\n{_quoted(said.splitlines())}")
 
 
 def _gateway(client: docker.DockerClient) -> Container:

@@ -140,7 +140,7 @@ class StackRoll:
             self._change.offer_gateway()
         check_configuration(self._client)
         self._reloaded = True
-        reload_gateway(self._client, self._compose)
+        reload_gateway(self._client)
         step("         gateway: reloaded")
         for service in self._added:
             # One of this name may have been drained before it was removed.
@@ -179,7 +179,7 @@ class StackRoll:
         if self._change and not self._final:
             _attempt(self._change.put_back)
             if self._reloaded:
-                _attempt(reload_gateway, self._client, self._compose)
+                _attempt(reload_gateway, self._client)
             if failed and failed.action is Action.NEW_GATEWAY:
                 _attempt(self._up, "gateway", GATEWAY_SECONDS, "--force-recreate")
         remade = [one.service for one in self._gone.values() if self._can_be_remade(one, error)]

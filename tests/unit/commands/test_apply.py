@@ -149,6 +149,8 @@ def test_the_gateways_own_settings_are_a_reload(vllmstack: Run, rolling: Rolling
     assert done.status == 0, done.err
     assert rolling.events == ["reload"]
     assert "• step 1 of 1: reload gateway: changed: limits.conf\n" in done.err
+    # By nginx itself: after Docker's own kill, Docker would not start a crashed gateway again.
+    assert not any("kill" in call for call in rolling.calls())
 
 
 def test_another_port_is_a_new_container_and_said_to_be(vllmstack: Run, rolling: RollingMachine) -> None:
