@@ -1,8 +1,8 @@
 """What `make chaos` does to a running stack: a function a fault, which tells when it happened and what mends it.
 
 Processes are killed and paused from inside their container. What that cannot do (its first process, its mounts) does a
-container that sees the host's processes, with four capabilities, for that one command: `privileged` would ask for all of
-them, which not every machine has to give.
+container that sees the host's processes, with four capabilities, for that one command: `privileged` would ask for all
+of them, which not every machine has to give.
 """
 
 import time
