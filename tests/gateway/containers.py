@@ -222,6 +222,16 @@ class GatewayContainer:
         """The access log."""
         return [json.loads(line) for line in self.container.logs(stderr=False).decode().splitlines()]
 
+    def logged(self, *answers: httpx2.Response) -> list[dict[str, Any]]:
+        """The lines of these answers: nginx counts and logs a request after the client has all of its answer."""
+        asked = [answer.headers["X-Request-Id"] for answer in answers]
+
+        def lines() -> dict[str, dict[str, Any]]:
+            return {line["request_id"]: line for line in self.requests_logged()}
+
+        eventually(lambda: set(asked) <= set(lines()))
+        return [lines()[name] for name in asked]
+
     def reload(self) -> None:
         """What `docker compose kill -s HUP gateway` does."""
         before = self.logs().count("reconfiguring")

@@ -164,11 +164,14 @@ def test_broken_http_and_smuggling_get_one_error_and_reach_no_engine(
 def test_the_log_has_one_json_line_a_request_with_what_operations_need(start_gateway: StartGateway) -> None:
     gateway = start_gateway()
     client = gateway.client()
-    client.post(f"{CHAT}?secret=1", json={"model": "org/Other:1"}, headers={"X-Request-Id": "one"})
-    client.post(CHAT, json={"model": "none"}, headers={"X-Request-Id": "two"})
-    client.get('/no/"such?x', headers={"X-Request-Id": "three"})
+    answers = [
+        client.post(f"{CHAT}?secret=1", json={"model": "org/Other:1"}, headers={"X-Request-Id": "one"}),
+        client.post(CHAT, json={"model": "none"}, headers={"X-Request-Id": "two"}),
+        client.get('/no/"such?x', headers={"X-Request-Id": "three"}),
+    ]
     client.get("/health")
-    one, two, three = gateway.requests_logged()
+    one, two, three = gateway.logged(*answers)
+    assert len(gateway.requests_logged()) == 3
     assert one["request_id"] == "one"
     assert (one["model"], one["replica"]) == ("org/Other:1", "engine-org-other-1-1")
     assert (one["method"], one["path"], one["status"], one["tries"]) == ("POST", CHAT, 200, 1)
@@ -186,7 +189,7 @@ def test_metrics_are_prometheus_text_and_their_labels_are_bounded(start_gateway:
             client.get(f"/made/up/{number}")
         for _ in range(3):
             client.post(CHAT, json={"model": "org/Other:1"})
-        client.post("/generate", json={"model": "org/Other:1", "prompt": "x"})
+        gateway.logged(client.post("/generate", json={"model": "org/Other:1", "prompt": "x"}))
     metrics = gateway.metrics()
     assert metrics['requests_total{model="org/Other:1",replica="engine-org-other-1-1",key="",code="200"}'] == 4
     assert metrics['requests_total{model="none",replica="none",key="",code="404"}'] == 60

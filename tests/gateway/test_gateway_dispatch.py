@@ -288,19 +288,19 @@ def test_usage_is_counted_and_shown_to_who_asked(
     assert [event["number"] for event in seen[:5]] == list(range(5))
     assert [event.get("usage") for event in seen[:5]] == [USAGE if in_each else None] * 5
     assert seen[5:-1] == ([{"choices": [], "usage": USAGE}] if at_the_end else [])
+    (line,) = keyed.logged(answer)
     after = keyed.metrics()
     for kind, tokens in (("prompt", 11), ("completion", 5)):
         assert after[key.format(kind)] - before.get(key.format(kind), 0) == tokens
-    last = keyed.requests_logged()[-1]
-    assert (last["prompt_tokens"], last["completion_tokens"]) == (11, 5)
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (11, 5)
 
 
 def test_usage_of_an_answer_that_comes_whole_is_counted_too(keyed: GatewayContainer) -> None:
     with keyed.client() as client:
         answer = ask(client, chat("hello", mock={"usage": USAGE, "bytes": 50_000}), Authorization=f"Bearer {SECRET}")
     assert answer.json()["usage"] == USAGE
-    last = keyed.requests_logged()[-1]
-    assert (last["prompt_tokens"], last["completion_tokens"]) == (11, 5)
+    (line,) = keyed.logged(answer)
+    assert (line["prompt_tokens"], line["completion_tokens"]) == (11, 5)
 
 
 def test_without_keys_an_answer_stays_as_it_is(gateway: GatewayContainer) -> None:

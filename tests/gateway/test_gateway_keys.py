@@ -104,14 +104,16 @@ def test_a_known_key_passes_is_not_forwarded_and_only_its_name_is_logged(
     keyed: GatewayContainer, replicas: dict[str, Replica]
 ) -> None:
     prompt = "a very private prompt"
-    for key in (ALICE, OWN):
-        reply = keyed.client().post(
+    replies = [
+        keyed.client().post(
             f"{CHAT}?q=private-query", json={"model": "org/Other:1", "prompt": prompt}, headers=bearer(key)
         )
-        assert reply.status_code == 200
+        for key in (ALICE, OWN)
+    ]
+    assert [reply.status_code for reply in replies] == [200, 200]
     headers = [request["headers"] for request in replicas["engine-org-other-1-1"].seen()["requests"]]
     assert "authorization" not in {name for request in headers for name, _ in request}
-    assert [line["key"] for line in keyed.requests_logged() if line["status"] == 200] == ["alice", "vllmstack"]
+    assert [line["key"] for line in keyed.logged(*replies)] == ["alice", "vllmstack"]
     for secret in (ALICE, OWN, prompt, "private-query"):
         assert secret not in keyed.logs()
 
@@ -249,7 +251,8 @@ def test_requests_beyond_a_keys_own_are_a_429_with_openais_headers(start_gateway
     assert "x-ratelimit-limit-tokens" not in replies[0].headers
     error = replies[-1].json()["error"]
     assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
-    assert 1 <= int(replies[-1].headers["retry-after"]) <= 60
+    # Until the next minute, and a third of that one: the share of this minute's three that counts then falls with it.
+    assert 1 <= int(replies[-1].headers["retry-after"]) <= 80
     assert f"Try again in {replies[-1].headers['retry-after']} s." in error["message"]
 
 
