@@ -43,8 +43,8 @@ LIMITS = {
 }
 STREAMS = 128
 EVENTS = 200
-WORKERS = 4
-"""As many nginx workers as the gateway has (docker/gateway/nginx.conf)."""
+WORKERS = 1
+"""As many nginx workers as the gateway has in a container with one core (docker/gateway/gateway-start)."""
 MEBI = 1 << 20
 COLUMNS = (
     ("requests", "microseconds", 1.0),

@@ -166,13 +166,20 @@ def _limits(gateway: Gateway) -> list[str]:
         f"proxy_next_upstream_timeout {next_upstream}ms;",
         "proxy_next_upstream_tries 3;",
         # Without keys there is no name to ask njs for, with every request.
-        "js_set $key_name keys.name;" if gateway.api_keys_file else 'map "" $key_name { default ""; }',
+        *_keys(keyed=gateway.api_keys_file is not None),
     ]
     if gateway.requests_per_minute:
         lines.append(f"limit_req_zone $limit_key zone=requests:4m rate={gateway.requests_per_minute}r/m;")
     if gateway.connections:
         lines.append("limit_conn_zone $binary_remote_addr zone=connections:4m;")
     return lines
+
+
+def _keys(*, keyed: bool) -> list[str]:
+    """Which guard.js stands before the engines. Without keys there is no name to ask njs for, with every request."""
+    if keyed:
+        return ["js_path /etc/nginx/njs/keyed;", "js_import keys.js;", "js_set $key_name keys.name;"]
+    return ["js_path /etc/nginx/njs/open;", 'map "" $key_name { default ""; }']
 
 
 def _listen(gateway: Gateway) -> list[str]:

@@ -17,7 +17,8 @@ for (;;) {
     rest = lines.pop();
     for (const line of lines) {
         const [policy, values, request] = JSON.parse(line);
-        const replicas = values.map(([name, inFlight, pending, matched]) => ({name, inFlight, pending, matched, weight: 1}));
+        const replicas = values.map(
+            ([inFlight, pending, matched], number) => ({number, inFlight, pending, matched, weight: 1}));
         fs.writeSync(1, `${choose(policy, replicas, request).index}\n`);
     }
 }

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import blake2b
 from pathlib import Path
 
 from vllmstack.errors import HostError, Problem
@@ -23,16 +24,22 @@ class DeployedPolicy:
 
     def choose(self, asked: Asked, replicas: Sequence[ReplicaView]) -> int:
         """What the gateway would choose."""
-        values = [
-            (replica.name, replica.in_flight, replica.pending_tokens, replica.matched_tokens) for replica in replicas
-        ]
+        values = [(replica.in_flight, replica.pending_tokens, replica.matched_tokens) for replica in replicas]
         request = {
-            "tokens": asked.tokens, "sessionKey": asked.session, "affinity": asked.prefix, "turn": asked.number,
-        }  # fmt: skip
+            "tokens": asked.tokens,
+            "session": _digest(asked.session),
+            "affinity": _digest(asked.prefix),
+            "turn": asked.number,
+        }
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 PT018 # PIPE
         self._process.stdin.write(json.dumps([self._name, values, request]) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
+
+
+def _digest(text: str) -> str:
+    """Hexadecimal, as prefix.js hands them to choice.js."""
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @contextmanager

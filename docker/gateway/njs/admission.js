@@ -63,7 +63,7 @@ function before(dict, place) {
     for (let i = 0; i < place.loads.length; i++) {
         if (dict.get(place.states[i]) !== 0) {
             takes = true;
-            room -= Math.max(0, Math.floor((dict.get(place.loads[i]) || 0) / load.request()));
+            room -= Math.max(0, Math.floor((dict.get(place.loads[i]) || 0) / load.REQUEST));
         }
     }
     return takes ? Math.max(0, place.ticket - (dict.get(place.left) || 0) - room + 1) : Infinity;

@@ -5,7 +5,7 @@
 
 /** Whether a mask has a slot's bit; `bit` is 2^slot. */
 function has(mask, bit) {
-    return Math.floor(mask / bit) % 2 === 1;
+    return mask % (2 * bit) >= bit;
 }
 
 /**

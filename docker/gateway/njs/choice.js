@@ -1,21 +1,25 @@
 // Which replica gets a request. Pure: the simulator runs this file too.
 //
-// A replica is {name, inFlight, pending, matched, weight}: requests in flight, prompt tokens of theirs that have not
-// brought a first byte yet, tokens of this request's prompt that it has most likely in its prefix cache, and the share of
-// its normal load that it may take (1, or less while it starts slowly). A request is {tokens, sessionKey, affinity}.
+// A replica is {number, inFlight, pending, matched, weight}: its place in the deployment, requests in flight, prompt tokens
+// of theirs that have not brought a first byte yet, tokens of this request's prompt that it has most likely in its prefix
+// cache, and the share of its normal load that it may take (1, or less while it starts slowly). A request is {tokens, session,
+// affinity, turn}: session and affinity are hexadecimal digests, or empty.
+//
+// Every request comes by here, and njs is an interpreter: plain loops over numbers, no call for each replica.
 
-/** FNV-1a over a short text, mixed once more: of names and keys, a few dozen characters. */
-function hash(key, name) {
-    const words = key + '|' + name;
-    let value = 2166136261;
-    for (let i = 0; i < words.length; i++) {
-        value = Math.imul(value ^ words.charCodeAt(i), 16777619);
-    }
-    value = Math.imul(value ^ (value >>> 15), 2246822507);
-    return (value ^ (value >>> 13)) >>> 0;
+/** The first 32 bits of a digest; of none, any. */
+function number(digest) {
+    return digest === '' ? Math.random() * 4294967296 : parseInt(digest.slice(0, 8), 16);
 }
 
-/** A replica's share of all requests in flight, this one included, and a quarter more; times its weight. */
+/** Rendezvous: a replica's place in a key's own order; adding or removing one changes no other's. */
+function rank(key, replica) {
+    let value = Math.imul(key ^ Math.imul(replica.number + 1, 2654435761), 2246822507);
+    value = Math.imul(value ^ value >>> 13, 3266489909);
+    return (value ^ value >>> 16) >>> 0;
+}
+
+/** Each replica's share of all requests in flight, this one included, and a quarter more. */
 function bounds(replicas) {
     let inFlight = 1;
     let weights = 0;
@@ -26,33 +30,28 @@ function bounds(replicas) {
     return 1.25 * inFlight / weights;
 }
 
-/** Whether one more keeps it within the bound. */
-function fits(replica, bound) {
-    return replica.inFlight + 1 <= Math.ceil(bound * replica.weight);
-}
-
-/** The index with the least `score(replica)`; of equals the first by rendezvous hash, so that a restart changes nothing. */
-function least(replicas, among, score, affinity) {
-    let best = -1;
-    let lowest = Infinity;
-    let ties = 1;
-    let rank = 0;
-    for (let i = 0; i < replicas.length; i++) {
-        if (!among(replicas[i])) {
-            continue;
-        }
-        const value = score(replicas[i]);
-        if (value < lowest) {
-            lowest = value;
+/** The index of the lowest score below Infinity; of equals the first in the key's order, so that a restart changes nothing. */
+function least(replicas, scores, affinity) {
+    let best = 0;
+    let ties = false;
+    for (let i = 1; i < scores.length; i++) {
+        if (scores[i] < scores[best]) {
             best = i;
-            ties = 1;
-        } else if (value === lowest) {
-            rank = ties++ === 1 ? hash(affinity, replicas[best].name) : rank;
-            const other = hash(affinity, replicas[i].name);
-            if (other > rank) {
-                best = i;
-                rank = other;
-            }
+            ties = false;
+        } else if (scores[i] === scores[best]) {
+            ties = true;
+        }
+    }
+    if (!ties) {
+        return best;
+    }
+    const key = number(affinity);
+    let highest = -1;
+    for (let i = 0, lowest = scores[best]; i < scores.length; i++) {
+        const place = scores[i] === lowest ? rank(key, replicas[i]) : -1;
+        if (place > highest) {
+            highest = place;
+            best = i;
         }
     }
     return best;
@@ -65,28 +64,36 @@ function least(replicas, among, score, affinity) {
  * figures of both).
  */
 function lmetric(replicas, request) {
-    const bound = bounds(replicas);
-    const score = (replica) =>
-        (replica.pending + 3 * (request.tokens - replica.matched) + 16) * (replica.inFlight + 1) / replica.weight;
-    const roomy = (replica) => replica.inFlight + 1 <= Math.ceil((bound + 4) * replica.weight);
-    const index = least(replicas, roomy, score, request.affinity);
+    const most = bounds(replicas) + 4;
+    const scores = [];
+    for (let i = 0; i < replicas.length; i++) {
+        const replica = replicas[i];
+        const weight = replica.weight;
+        const shared = replica.inFlight + 1;
+        scores[i] = shared >= most * weight + 1 ? Infinity
+            : (replica.pending + 3 * (request.tokens - replica.matched) + 16) * shared / weight;
+    }
+    const index = least(replicas, scores, request.affinity);
     return {index, reason: replicas[index].matched > 0 ? 'prefix' : 'load'};
 }
 
 function leastRequests(replicas, request) {
-    const index = least(replicas, () => true, (replica) => (replica.inFlight + 1) / replica.weight, request.affinity);
-    return {index, reason: 'load'};
+    const scores = replicas.map((replica) => (replica.inFlight + 1) / replica.weight);
+    return {index: least(replicas, scores, request.affinity), reason: 'load'};
 }
 
 /** Rendezvous hashing with bounded loads: each session has an order of replicas, and takes the first below the bound. */
 function session(replicas, request) {
-    if (request.sessionKey === '') {
+    if (request.session === '') {
         return leastRequests(replicas, request);
     }
     const bound = bounds(replicas);
-    const rank = (replica) => -hash(request.sessionKey, replica.name);
-    const index = least(replicas, (replica) => fits(replica, bound), rank, '');
-    return {index, reason: index === least(replicas, () => true, rank, '') ? 'session' : 'bound'};
+    const key = number(request.session);
+    const order = replicas.map((replica) => -rank(key, replica));
+    const first = least(replicas, order, '');
+    const index = least(replicas, replicas.map((replica, i) =>
+        (replica.inFlight + 1 <= Math.ceil(bound * replica.weight) ? order[i] : Infinity)), '');
+    return {index, reason: index === first ? 'session' : 'bound'};
 }
 
 /** `turn` is the model's own counter of requests. */
@@ -99,13 +106,13 @@ function choose(policy, replicas, request) {
     if (replicas.length === 1) {
         return {index: 0, reason: 'only'};
     }
-    if (policy === 'round-robin') {
-        return roundRobin(replicas, request);
+    if (policy === 'lmetric') {
+        return lmetric(replicas, request);
     }
-    if (policy === 'least-requests') {
-        return leastRequests(replicas, request);
+    if (policy === 'session') {
+        return session(replicas, request);
     }
-    return policy === 'session' ? session(replicas, request) : lmetric(replicas, request);
+    return policy === 'round-robin' ? roundRobin(replicas, request) : leastRequests(replicas, request);
 }
 
 export default {choose};

@@ -1,9 +1,7 @@
 // Counters in shared memory, told by metrics.js. A key is `name|label|label…`; `|` is in no name of the deployment's.
 
 /** Upper bounds of the buckets, seconds. */
-function bounds() {
-    return [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
-}
+const BOUNDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300];
 
 function add(key, amount) {
     ngx.shared.counters.incr(key, amount, 0);
@@ -14,13 +12,12 @@ function observe(name, model, seconds) {
     if (!(seconds >= 0)) {
         return;
     }
-    const limits = bounds();
     let i = 0;
-    while (i < limits.length && seconds > limits[i]) {
+    while (seconds > BOUNDS[i]) {
         i++;
     }
-    add(`${name}_bucket|${model}|${i < limits.length ? limits[i] : '+Inf'}`, 1);
+    add(`${name}_bucket|${model}|${i < BOUNDS.length ? BOUNDS[i] : '+Inf'}`, 1);
     add(`${name}_sum|${model}`, seconds);
 }
 
-export default {add, bounds, observe};
+export default {BOUNDS, add, observe};

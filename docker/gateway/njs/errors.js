@@ -1,104 +1,114 @@
-// Every error of the gateway's own, in OpenAI's shape: {"error": {message, type, param, code}}.
+// Every error of the gateway's own, in OpenAI's shape: {"error": {message, type, param, code}}. In the locations that
+// error_page leads to: what failure.js said, or what nginx decided by itself.
 
 import deployment from 'deployment.js';
-import keys from 'keys.js';
+import guard from 'guard.js';
+import quota from 'quota.js';
 
-const JSON_TYPE = 'application/json';
+const RETRY_SECONDS = 5;
 
-/** What nginx decides by itself: [type, code, message]. In a function: a module's own values are made a request. */
-function wording(status) {
-    const pages = {
-        400: ['invalid_request_error', 'bad_request', 'The request is not valid HTTP.'],
-        401: ['invalid_request_error', 'invalid_api_key', 'No API key that is known here was given.'],
-        403: ['invalid_request_error', 'forbidden', 'This is not allowed.'],
-        404: ['invalid_request_error', 'unknown_url', 'There is nothing at this path.'],
-        405: ['invalid_request_error', 'method_not_allowed', 'This path does not answer to this method.'],
-        408: ['invalid_request_error', 'request_timeout', 'The request did not arrive in time.'],
-        411: ['invalid_request_error', 'length_required', 'The request does not say how long its body is.'],
-        413: ['invalid_request_error', 'request_too_large', 'The request body is larger than this gateway accepts.'],
-        414: ['invalid_request_error', 'uri_too_long', 'The request line is too long.'],
-        429: ['rate_limit_error', 'rate_limit_exceeded', 'Too many requests.'],
-        431: ['invalid_request_error', 'headers_too_large', 'The request headers are too large.'],
-        500: ['server_error', 'internal_error', 'The gateway failed on this request.'],
-        501: ['invalid_request_error', 'not_implemented', 'The request uses a part of HTTP that is not supported.'],
-        502: ['server_error', 'replica_failed', 'The replica closed the connection before it answered.'],
-        503: ['server_error', 'no_replica_available', 'No replica of the model answers now.'],
-        504: ['server_error', 'replica_timeout', 'The replica did not answer in time.'],
-        505: ['invalid_request_error', 'bad_request', 'This version of HTTP is not supported.'],
-    };
-    return pages[status] || pages[status < 500 ? 400 : 500];
-}
-
-const RETRY_SECONDS = 5; // as long as a replica that failed is left out (fail_timeout)
+/** What nginx decides by itself: [type, code, message]. */
+const PAGES = {
+    400: ['invalid_request_error', 'bad_request', 'The request is not valid HTTP.'],
+    401: ['invalid_request_error', 'invalid_api_key', 'No API key that is known here was given.'],
+    403: ['invalid_request_error', 'forbidden', 'This is not allowed.'],
+    404: ['invalid_request_error', 'unknown_url', 'There is nothing at this path.'],
+    405: ['invalid_request_error', 'method_not_allowed', 'This path does not answer to this method.'],
+    408: ['invalid_request_error', 'request_timeout', 'The request did not arrive in time.'],
+    411: ['invalid_request_error', 'length_required', 'The request does not say how long its body is.'],
+    413: ['invalid_request_error', 'request_too_large', 'The request body is larger than this gateway accepts.'],
+    414: ['invalid_request_error', 'uri_too_long', 'The request line is too long.'],
+    429: ['rate_limit_error', 'rate_limit_exceeded', 'Too many requests.'],
+    431: ['invalid_request_error', 'headers_too_large', 'The request headers are too large.'],
+    500: ['server_error', 'internal_error', 'The gateway failed on this request.'],
+    501: ['invalid_request_error', 'not_implemented', 'The request uses a part of HTTP that is not supported.'],
+    502: ['server_error', 'replica_failed', 'The replica closed the connection before it answered.'],
+    503: ['server_error', 'no_replica_available', 'No replica of the model answers now.'],
+    504: ['server_error', 'replica_timeout', 'The replica did not answer in time.'],
+    505: ['invalid_request_error', 'bad_request', 'This version of HTTP is not supported.'],
+};
 
 /** Sends one error; the single place that knows the shape. */
 function send(r, status, type, code, message, param) {
-    r.headersOut['Content-Type'] = JSON_TYPE;
+    r.headersOut['Content-Type'] = 'application/json';
     r.return(status, JSON.stringify({error: {message, type, param: param || null, code}}) + '\n');
 }
 
-/** The client's fault. */
-function invalid(r, status, code, message, param) {
-    send(r, status, 'invalid_request_error', code, message, param);
+function retryAfter(r, seconds) {
+    r.headersOut['Retry-After'] = String(seconds);
 }
 
-/** 405 with the Allow header that HTTP asks for. */
-function method(r, allowed) {
-    r.headersOut.Allow = allowed;
-    invalid(r, 405, 'method_not_allowed', `This path answers to ${allowed} only.`);
-}
-
-/** 401; does not repeat any part of what was sent. */
-function unauthorized(r) {
-    r.headersOut['WWW-Authenticate'] = 'Bearer';
-    const message = r.headersIn.Authorization === undefined
-        ? 'No API key was given. Send it as `Authorization: Bearer KEY`.'
-        : 'The API key is not known here.';
-    invalid(r, 401, 'invalid_api_key', message);
-}
-
-/** 403: the model exists, and this key may not use it. */
-function notPermitted(r, name) {
-    const message = `This API key may not use the model \`${name}\`.`;
-    send(r, 403, 'permission_error', 'model_not_permitted', message, 'model');
-}
-
-/** 429 or 503 of a request that admission.js refused. */
-function shed(r, refused) {
-    r.headersOut['Retry-After'] = String(refused.retrySeconds);
-    if (refused.reason === 'no_replica') {
-        send(r, 503, 'server_error', 'no_replica_available', wording(503)[2]);
-        return;
-    }
-    const message = `The model has as many requests as it can take. Try again in ${refused.retrySeconds} s.`;
-    send(r, 429, 'rate_limit_error', 'model_overloaded', message);
-}
-
-/** 404 with the names that the key may use, because the usual cause is a typing error. */
-function unknownModel(r, policy, name) {
-    const names = deployment.names().filter((one) => keys.permits(policy, one)).join(', ');
-    invalid(r, 404, 'model_not_found', `The model \`${name}\` does not exist. There are: ${names}.`, 'model');
-}
-
-/** Seconds until a request would pass the limit again. */
+/** Seconds until a request would pass nginx's own limit again. */
 function secondsToNextRequest(r) {
     return r.variables.limit_conn_status === 'REJECTED' ? 1 : Math.ceil(60 / (routes.requests_per_minute || 60));
 }
 
 function sendPage(r, status) {
     if (status === 503) {
-        r.headersOut['Retry-After'] = String(RETRY_SECONDS);
+        retryAfter(r, RETRY_SECONDS); // as long as a replica that failed is left out
     }
     if (status === 429) {
-        r.headersOut['Retry-After'] = String(secondsToNextRequest(r));
+        retryAfter(r, secondsToNextRequest(r));
     }
-    const known = wording(status);
+    const known = PAGES[status] || PAGES[status < 500 ? 400 : 500];
     send(r, status, known[0], known[1], known[2]);
 }
 
-/** What nginx answers by itself (error_page). */
+/** What failure.js said, by its code: what has more to say than PAGES, or than the message that came with it. */
+const TOLD = {
+    /** Does not repeat any part of what was sent. */
+    invalid_api_key: (r) => {
+        r.headersOut['WWW-Authenticate'] = 'Bearer';
+        const message = r.headersIn.Authorization === undefined
+            ? 'No API key was given. Send it as `Authorization: Bearer KEY`.' : 'The API key is not known here.';
+        return ['invalid_request_error', message];
+    },
+    method_not_allowed: (r, facts) => {
+        r.headersOut.Allow = facts.allowed; // HTTP asks for it
+        return ['invalid_request_error', `This path answers to ${facts.allowed} only.`];
+    },
+    /** With the names that the key may use, because the usual cause is a typing error. */
+    model_not_found: (r, facts) => {
+        const policy = guard.identify(r);
+        const names = deployment.names().filter((name) => guard.permits(policy, name)).join(', ');
+        return ['invalid_request_error', `The model \`${facts.name}\` does not exist. There are: ${names}.`, 'model'];
+    },
+    model_not_permitted: (r, facts) =>
+        ['permission_error', `This API key may not use the model \`${facts.name}\`.`, 'model'],
+    model_overloaded: (r, facts) => {
+        retryAfter(r, facts.retrySeconds);
+        const message = `The model has as many requests as it can take. Try again in ${facts.retrySeconds} s.`;
+        return ['rate_limit_error', message];
+    },
+    no_replica_available: (r, facts) => {
+        retryAfter(r, facts.retrySeconds);
+        return ['server_error', PAGES[503][2]];
+    },
+    rate_limit_exceeded: (r, facts) => {
+        const policy = guard.identify(r);
+        quota.headers(r, policy);
+        if (facts.retrySeconds === null) {
+            r.headersOut['x-should-retry'] = 'false'; // OpenAI's clients go by it
+        } else {
+            retryAfter(r, facts.retrySeconds);
+        }
+        return [facts.kind, quota.reason(policy, facts)];
+    },
+};
+
+/** error_page: what failure.js said, or what nginx answers by itself. */
 function page(r) {
-    sendPage(r, Number(r.variables.status));
+    if (!r.variables.failure) {
+        sendPage(r, Number(r.variables.status));
+        return;
+    }
+    const failure = JSON.parse(r.variables.failure);
+    const facts = failure.facts;
+    const found = TOLD[failure.code];
+    const known = PAGES[failure.status];
+    const told = facts.message !== undefined ? ['invalid_request_error', facts.message, facts.param]
+        : found !== undefined ? found(r, facts) : [known[0], known[2]];
+    send(r, failure.status, told[0], failure.code, told[1], told[2]);
 }
 
 /** How many replicas the request was sent to; nginx also lists the pool, where it found none to try. */
@@ -130,7 +140,7 @@ function upstream(r) {
 
 /** Plain HTTP on the port that speaks TLS. */
 function plainHttp(r) {
-    invalid(r, 400, 'https_required', 'This port speaks HTTPS.');
+    send(r, 400, 'invalid_request_error', 'https_required', 'This port speaks HTTPS.');
 }
 
-export default {invalid, method, notPermitted, page, plainHttp, send, shed, unauthorized, unknownModel, upstream};
+export default {page, plainHttp, upstream};

@@ -19,8 +19,8 @@ import slots from 'slots.js';
 
 const SILENT_MILLISECONDS = 3500;
 const UNNAMED_MILLISECONDS = 800;
-// Who was serving before this gateway started needs no slow start.
-const LONG_AGO_SECONDS = 86400;
+// In `a|REPLICA`: its slow start is over, and candidates.js need not look at the clock.
+const LONG_AGO_SECONDS = 1;
 // How long a fresh look at /metrics is waited for before a replica that came back is taken for a new one.
 const LOOK_MILLISECONDS = 5000;
 
@@ -63,7 +63,16 @@ function admit(model, replica, from, start, why) {
     const slot = slots.current(replica) === undefined ? slots.first(model, replica)
         : same ? slots.current(replica) : slots.renew(model, replica);
     change(model, replica, {state: from.state, start}, 'serving', why);
-    offer(replica, Math.floor(Date.now() / 1000) - (from.state === 'unknown' ? LONG_AGO_SECONDS : 0), slot);
+    // Who was serving before this gateway started needs no slow start.
+    offer(replica, from.state === 'unknown' ? LONG_AGO_SECONDS : Math.floor(Date.now() / 1000), slot);
+}
+
+/** Of a replica that has served for as long as its slow start takes: said once. */
+function warm(model, replica, now) {
+    const offered = ngx.shared.load.get(`a|${replica}`) || 0;
+    if (offered >= 64 * (LONG_AGO_SECONDS + 1) && Date.now() - now.since > 1000 * model.slow_start_seconds) {
+        offer(replica, LONG_AGO_SECONDS, offered % 64);
+    }
 }
 
 /** Why the last /health makes the replica dead, as [reason, words], or undefined. */
@@ -150,6 +159,7 @@ async function judge(model, replica) {
         if (dead) {
             eject(model, replica, now, 'dead', dead[0], dead[1]);
         } else if (answers) {
+            warm(model, replica, now);
             await watch(model, replica, now);
         }
     } else if (dead) {

@@ -3,15 +3,18 @@
 // when a worker is killed, what it can no longer take back is taken back for it.
 
 /** Amount of one request in flight; below it is room for the pending tokens. */
-function request() {
-    return 4294967296;
-}
+const REQUEST = 4294967296;
 
 /** Adds to a counter of the whole gateway, and to this worker's part of it. */
 function hold(counter, amount) {
-    const load = ngx.shared.load;
-    load.incr(counter, amount, 0);
-    load.incr(`p|${process.pid}|${counter}`, amount, 0);
+    const dict = ngx.shared.load;
+    dict.incr(counter, amount, 0);
+    dict.incr(`p|${process.pid}|${counter}`, amount, 0);
+}
+
+/** Adds requests in flight, and prompt tokens that wait, to a replica. */
+function work(replica, requests, tokens) {
+    hold(`l|${replica}`, requests * REQUEST + tokens);
 }
 
 /** A counter's value, 0 where nothing was counted. */
@@ -21,19 +24,19 @@ function held(counter) {
 
 /** {inFlight, pending} of a replica. */
 function of(replica) {
-    const value = held(`l|${replica}`);
-    const inFlight = Math.max(0, Math.floor(value / request()));
-    return {inFlight, pending: Math.max(0, value - inFlight * request())};
+    const value = Math.max(0, held(`l|${replica}`));
+    const pending = value % REQUEST;
+    return {inFlight: (value - pending) / REQUEST, pending};
 }
 
 /** Every `p|PID|COUNTER` as [PID, COUNTER, value]. */
 function parts() {
-    const load = ngx.shared.load;
-    return load.items(load.size() + 1).filter((item) => item[0].startsWith('p|')).map((item) => {
+    const dict = ngx.shared.load;
+    return dict.items(dict.size() + 1).filter((item) => item[0].startsWith('p|')).map((item) => {
         const rest = item[0].slice(2);
         const end = rest.indexOf('|');
         return [rest.slice(0, end), rest.slice(end + 1), item[1]];
     });
 }
 
-export default {held, hold, of, parts, request};
+export default {REQUEST, held, hold, of, parts, work};

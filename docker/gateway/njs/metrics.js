@@ -23,7 +23,7 @@ function histogram(name, help, counted) {
     deployment.models().forEach((route) => {
         const model = route.name;
         let count = 0;
-        counters.bounds().concat('+Inf').forEach((bound) => {
+        counters.BOUNDS.concat('+Inf').forEach((bound) => {
             count += counted[`${name}_bucket|${model}|${bound}`] || 0;
             samples.push(`_bucket{model="${model}",le="${bound}"} ${count}`);
         });

@@ -1,8 +1,8 @@
 // /v1/models of all models together: the names from the deployment, the context length from a replica that answers.
 
 import deployment from 'deployment.js';
-import errors from 'errors.js';
-import keys from 'keys.js';
+import failure from 'failure.js';
+import guard from 'guard.js';
 
 const PATIENCE_MILLISECONDS = 500;
 
@@ -50,13 +50,13 @@ function entry(name, model, known) {
 
 /** The key's policy, of a request of the right method, which nothing before js_content has looked at; or undefined. */
 function permitted(r) {
-    const policy = keys.identify(r);
+    const policy = guard.identify(r);
     if (policy === undefined) {
-        errors.unauthorized(r);
+        failure.fail(r, 401, 'invalid_api_key');
         return undefined;
     }
     if (r.method !== 'GET' && r.method !== 'HEAD') {
-        errors.method(r, 'GET');
+        failure.fail(r, 405, 'method_not_allowed', {allowed: 'GET'});
         return undefined;
     }
     return policy;
@@ -77,7 +77,7 @@ async function list(r) {
     const models = deployment.models();
     const known = {};
     (await Promise.all(models.map(facts))).forEach((found, index) => { known[models[index].name] = found; });
-    const data = deployment.names().filter((name) => keys.permits(policy, name)).map((name) => {
+    const data = deployment.names().filter((name) => guard.permits(policy, name)).map((name) => {
         const model = behind(name);
         return entry(name, model, known[model.name]);
     });
@@ -92,8 +92,8 @@ async function show(r) {
     }
     const name = r.uri.slice('/v1/models/'.length);
     const model = behind(name);
-    if (model === undefined || !keys.permits(policy, name)) { // what a key may not use does not exist for it
-        errors.unknownModel(r, policy, name.slice(0, 128));
+    if (model === undefined || !guard.permits(policy, name)) { // what a key may not use does not exist for it
+        failure.fail(r, 404, 'model_not_found', {name: name.slice(0, 128)});
         return;
     }
     answer(r, entry(name, model, await facts(model)));

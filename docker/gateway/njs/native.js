@@ -2,9 +2,9 @@
 
 import answers from 'answers.js';
 import deployment from 'deployment.js';
-import errors from 'errors.js';
+import failure from 'failure.js';
 import health from 'health.js';
-import keys from 'keys.js';
+import guard from 'guard.js';
 import models from 'models.js';
 import routing from 'routing.js';
 
@@ -15,7 +15,7 @@ const pending = {wrap: undefined, parts: []};
 function modelOf(r, policy, name) {
     if (name !== undefined || routes.models.length > 1) {
         if (typeof name !== 'string') {
-            errors.invalid(r, 400, 'missing_model', 'There are several models: the request needs a `model` that is text.', 'model');
+            failure.fail(r, 400, 'missing_model', {message: 'There are several models: the request needs a `model` that is text.', param: 'model'});
             return undefined;
         }
         return routing.modelFor(r, policy, name);
@@ -31,7 +31,7 @@ function texts(prompt, choices) {
 /** Hands the request to /v1/completions with the rest of its body as it is, and the answer to `wrap`. */
 async function forward(r, policy, body, prompt, wrap) {
     if (body.stream) {
-        errors.invalid(r, 400, 'unsupported_parameter', 'This path does not stream: use /v1/completions.', 'stream');
+        failure.fail(r, 400, 'unsupported_parameter', {message: 'This path does not stream: use /v1/completions.', param: 'stream'});
         return;
     }
     const model = modelOf(r, policy, body.model);
@@ -53,7 +53,7 @@ async function generate(r) {
         return;
     }
     if (typeof body.prompt !== 'string') {
-        errors.invalid(r, 400, 'missing_prompt', 'The request needs a `prompt` that is text.', 'prompt');
+        failure.fail(r, 400, 'missing_prompt', {message: 'The request needs a `prompt` that is text.', param: 'prompt'});
         return;
     }
     await forward(r, policy, body, body.prompt, (reply) => ({text: texts(body.prompt, reply.choices)}));
@@ -68,7 +68,7 @@ async function batchGenerate(r) {
     }
     const prompts = body.prompts;
     if (!Array.isArray(prompts) || prompts.length === 0 || !prompts.every((prompt) => typeof prompt === 'string')) {
-        errors.invalid(r, 400, 'missing_prompts', 'The request needs `prompts`, a list of texts.', 'prompts');
+        failure.fail(r, 400, 'missing_prompts', {message: 'The request needs `prompts`, a list of texts.', param: 'prompts'});
         return;
     }
     await forward(r, policy, body, prompts, (reply) => {
@@ -111,7 +111,7 @@ async function modelInfo(r) {
     if (policy === undefined) {
         return;
     }
-    const visible = deployment.models().filter((model) => keys.permits(policy, model.name));
+    const visible = deployment.models().filter((model) => guard.permits(policy, model.name));
     const described = await Promise.all(visible.map(async (model) => {
         const facts = await models.facts(model);
         const state = health.status(model);

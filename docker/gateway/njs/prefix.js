@@ -6,9 +6,9 @@
 
 import crypto from 'crypto';
 
-/** Hash of the chain so far and what follows: 66 bits are enough for a hint. */
-function link(previous, text) {
-    return crypto.createHash('md5').update(previous + text).digest('base64url').slice(0, 11);
+/** 64 bits of a text's digest, hexadecimal: enough for a hint. */
+function digest(text) {
+    return crypto.createHash('md5').update(text).digest('hex').slice(0, 16);
 }
 
 /** Text of anything that takes part in the prompt. */
@@ -52,7 +52,7 @@ function chain(seed, pieces) {
         waiting += piece;
         let from = 0;
         while (waiting.length - from > slice && hashes.length < most) {
-            hash = link(hash, waiting.slice(from, from + slice));
+            hash = digest(hash + waiting.slice(from, from + slice));
             from += slice;
             hashes.push(hash);
             ends.push(total - waiting.length + from);
@@ -61,7 +61,7 @@ function chain(seed, pieces) {
             waiting = waiting.slice(from);
         }
         if (waiting.length >= least && hashes.length < most) {
-            hash = link(hash, waiting);
+            hash = digest(hash + waiting);
             waiting = '';
             hashes.push(hash);
             ends.push(total);
@@ -79,8 +79,10 @@ function chatPieces(body) {
         if (message === null || typeof message !== 'object') {
             break; // the engine refuses it
         }
+        const content = message.content;
+        const said = typeof content === 'string' ? content : contents(content);
         const calls = message.tool_calls === undefined ? '' : JSON.stringify(message.tool_calls);
-        pieces.push(`${text(message.role)}\n${contents(message.content)}${calls}\n`);
+        pieces.push(`${text(message.role)}\n${said}${calls}\n`);
     }
     return pieces;
 }
@@ -104,9 +106,9 @@ function boundaries(body, seed) {
     const found = chain(seed, pieces(body));
     const tokens = found.ends;
     for (let i = 0; i < tokens.length; i++) {
-        tokens[i] = Math.ceil(tokens[i] / 4);
+        tokens[i] = tokens[i] + 3 >> 2;
     }
-    return {hashes: found.hashes, tokens, total: Math.ceil(found.total / 4)};
+    return {hashes: found.hashes, tokens, total: found.total + 3 >> 2};
 }
 
-export default {boundaries};
+export default {boundaries, digest};

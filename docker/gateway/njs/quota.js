@@ -4,7 +4,6 @@
 // ago. A request is counted first and judged then, so that no two workers pass on the same last place; one that is
 // refused gives back what it took. Dict `quota`: `r|NAME|MINUTE` requests, `t|NAME|MINUTE` tokens.
 
-import errors from 'errors.js';
 import load from 'load.js';
 
 /** Whole seconds until `amount` more fits; null: never. `elapsed` is the part of this minute that has passed. */
@@ -162,15 +161,4 @@ function reason(policy, taken) {
     return `The key \`${policy.name}\` has ${limit}. Try again in ${taken.retrySeconds} s.`;
 }
 
-/** 429 as OpenAI sends it; their clients try again by Retry-After, and not where it is useless. */
-function refuse(r, policy, taken) {
-    headers(r, policy);
-    if (taken.retrySeconds === null) {
-        r.headersOut['x-should-retry'] = 'false';
-    } else {
-        r.headersOut['Retry-After'] = String(taken.retrySeconds);
-    }
-    errors.send(r, 429, taken.kind, 'rate_limit_exceeded', reason(policy, taken));
-}
-
-export default {headers, refuse, settle, take};
+export default {headers, reason, settle, take};

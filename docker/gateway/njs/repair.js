@@ -28,7 +28,7 @@ function mean(model) {
     const dict = ngx.shared.load;
     const counted = ngx.shared.counters;
     const sum = counted.get(`request_duration_seconds_sum|${model}`) || 0;
-    const bounds = counters.bounds().concat('+Inf');
+    const bounds = counters.BOUNDS.concat('+Inf');
     const count = bounds.reduce((all, one) => all + (counted.get(`request_duration_seconds_bucket|${model}|${one}`) || 0), 0);
     const more = count - load.held(`count|${model}`);
     if (more <= 0) {

@@ -5,11 +5,10 @@ import affinity from 'affinity.js';
 import choice from 'choice.js';
 import counters from 'counters.js';
 import deployment from 'deployment.js';
-import errors from 'errors.js';
-import keys from 'keys.js';
+import failure from 'failure.js';
+import guard from 'guard.js';
 import load from 'load.js';
 import prefix from 'prefix.js';
-import quota from 'quota.js';
 import toplevel from 'toplevel.js';
 
 /** The body as an object; sends the error itself and returns undefined where it is none. */
@@ -19,14 +18,14 @@ function read(r, text) {
         body = toplevel.parse(text);
     } catch (e) {
         if (e instanceof RangeError) {
-            errors.invalid(r, 400, 'request_too_complex', e.message);
+            failure.fail(r, 400, 'request_too_complex', {message: e.message});
         } else {
-            errors.invalid(r, 400, 'invalid_json', `The request body is not JSON: ${e.message}.`);
+            failure.fail(r, 400, 'invalid_json', {message: `The request body is not JSON: ${e.message}.`});
         }
         return undefined;
     }
     if (body === null || typeof body !== 'object' || Array.isArray(body)) {
-        errors.invalid(r, 400, 'invalid_json', 'The request body is JSON, but not an object.');
+        failure.fail(r, 400, 'invalid_json', {message: 'The request body is JSON, but not an object.'});
         return undefined;
     }
     return body;
@@ -34,29 +33,22 @@ function read(r, text) {
 
 /** The key's policy, of a request of the right method; sends the error itself. */
 function asked(r) {
-    const policy = keys.identify(r);
+    const policy = guard.identify(r);
     if (policy === undefined) {
-        errors.unauthorized(r);
+        failure.fail(r, 401, 'invalid_api_key');
         return undefined;
     }
     if (r.method !== 'POST') {
-        errors.method(r, 'POST');
+        failure.fail(r, 405, 'method_not_allowed', {allowed: 'POST'});
         return undefined;
     }
     return policy;
 }
 
-/** Tokens that an answer may take, for the quota: settled by what it took. */
-function answerTokens(body) {
-    const most = body.max_completion_tokens || body.max_tokens || body.max_output_tokens;
-    const answers = typeof body.n === 'number' && body.n > 1 ? Math.min(body.n, 128) : 1;
-    return typeof most === 'number' && most > 0 ? Math.min(most, 1e6) * answers : 256;
-}
-
 /** What the session policy goes by. */
 function sessionKey(r, body) {
     const key = r.headersIn['X-Session-Id'] || body.prompt_cache_key || body.user;
-    return typeof key === 'string' ? key.slice(0, 256) : '';
+    return typeof key === 'string' && key !== '' ? prefix.digest(key.slice(0, 256)) : '';
 }
 
 /** A split's model by its weights; also starts the mirror's share. */
@@ -83,11 +75,11 @@ function modelFor(r, policy, name) {
     const split = deployment.split(name);
     const only = split === undefined ? deployment.find(name) : undefined;
     if (split === undefined && only === undefined) {
-        errors.unknownModel(r, policy, name.slice(0, 128));
+        failure.fail(r, 404, 'model_not_found', {name: name.slice(0, 128)});
         return undefined;
     }
-    if (!keys.permits(policy, name)) {
-        errors.notPermitted(r, name);
+    if (!guard.permits(policy, name)) {
+        failure.fail(r, 403, 'model_not_permitted', {name});
         return undefined;
     }
     if (split === undefined) {
@@ -98,21 +90,22 @@ function modelFor(r, policy, name) {
     return model;
 }
 
-/** The replica, and what it is charged with: `REPLICA TOKENS`, released by answers.js and log.js. */
-function send(r, model, replicas, chain, key) {
-    const turn = model.policy === 'round-robin' ? ngx.shared.load.incr(`r|${model.name}`, 1, 0) : 0;
+/** The replica, and what it is charged with: `REPLICA TOKENS`, released by answers.js and log.js. Returns the reason. */
+function send(r, model, body, replicas, chain) {
+    const variables = r.variables;
     const masks = affinity.match(chain, replicas);
     const picked = choice.choose(model.policy, replicas, {
-        tokens: chain.total, sessionKey: key, turn,
-        // What is too short to have a prefix goes anywhere.
-        affinity: chain.hashes.length > 0 ? chain.hashes[0] : String(Math.random()),
+        tokens: chain.total,
+        session: model.policy === 'session' ? sessionKey(r, body) : '',
+        turn: model.policy === 'round-robin' ? ngx.shared.load.incr(`r|${model.name}`, 1, 0) : 0,
+        affinity: chain.hashes.length > 0 ? chain.hashes[0] : '', // what is too short to have a prefix goes anywhere
     });
     const replica = replicas[picked.index];
-    affinity.remember(chain, masks, replica);
     const tokens = chain.total - replica.matched;
-    load.hold(`l|${replica.name}`, load.request() + tokens);
-    r.variables.charge = `${replica.name} ${tokens}`;
-    r.variables.peer = replica.route;
+    affinity.remember(chain, masks, replica);
+    load.work(replica.name, 1, tokens);
+    variables.charge = `${replica.name} ${tokens}`;
+    variables.peer = model.routes[replica.number];
     counters.add(`prompt_tokens_routed_total|${model.name}`, chain.total);
     if (replica.matched > 0) {
         counters.add(`prompt_tokens_matched_total|${model.name}`, replica.matched);
@@ -122,7 +115,7 @@ function send(r, model, replicas, chain, key) {
 
 /** Debugging headers, for a key that may, or where no keys are asked for. */
 function explain(r, policy, reason) {
-    if ((policy.debug || !routes.api_keys) && r.headersIn['X-Vllmstack-Debug'] !== undefined) {
+    if (policy.debug && r.headersIn['X-Vllmstack-Debug'] !== undefined) {
         r.variables.debug = '1';
         r.variables.route_reason = reason;
     }
@@ -138,41 +131,27 @@ function seed(model, name) {
     return model.pool;
 }
 
-/** Takes the request's share of the key's quota; false after an error was sent. */
-function afford(r, policy, tokens) {
-    const taken = quota.take(policy, tokens, Date.now());
-    if (!taken.ok) {
-        quota.refuse(r, policy, taken);
-        return false;
-    }
-    r.variables.receipt = taken.receipt;
-    quota.headers(r, policy);
-    return true;
-}
-
 /** What admission said, done: a replica chosen, or an error sent. */
 function place(r, policy, model, body, chain, admitted) {
     if (admitted.replicas === undefined) {
-        errors.shed(r, admitted);
+        const full = admitted.reason !== 'no_replica';
+        failure.fail(r, full ? 429 : 503, full ? 'model_overloaded' : 'no_replica_available', admitted);
         return;
     }
     let reason;
     try {
-        reason = send(r, model, admitted.replicas, chain, sessionKey(r, body));
+        reason = send(r, model, body, admitted.replicas, chain);
     } catch (e) {
         r.error(`routing: ${e.stack || e}`); // nginx's least_conn takes over: $peer is empty
         reason = 'fallback';
     }
     explain(r, policy, reason);
-    if (policy.name !== '' && body.stream && body.stream_options && body.stream_options.include_usage) {
-        r.variables.usage_asked = body.stream_options.continuous_usage_stats ? 'always' : 'once';
-    }
 }
 
 /** Quota, queue and choice of a request whose model is known. A promise only where it has to wait: they cost. */
 function dispatch(r, policy, model, body) {
     const chain = prefix.boundaries(body, seed(model, body.model));
-    if (policy.name !== '' && !afford(r, policy, chain.total + answerTokens(body))) {
+    if (!guard.afford(r, policy, body, chain.total)) {
         return undefined;
     }
     r.variables.model = model.name;
@@ -188,7 +167,7 @@ function dispatch(r, policy, model, body) {
 /** A request whose model is known, with room for it, and its answer. A promise only where it has to wait. */
 function route(r, policy, body) {
     if (typeof body.model !== 'string') {
-        errors.invalid(r, 400, 'missing_model', 'The request needs a `model` that is text.', 'model');
+        failure.fail(r, 400, 'missing_model', {message: 'The request needs a `model` that is text.', param: 'model'});
         return undefined;
     }
     const model = modelFor(r, policy, body.model);
@@ -210,7 +189,7 @@ async function choose(r) {
     } catch (e) {
         r.error(`routing: ${e.stack || e}`);
         if (!r.variables.pool) { // else nginx's least_conn takes over
-            errors.send(r, 500, 'server_error', 'internal_error', 'The gateway failed on this request.');
+            failure.fail(r, 500, 'internal_error');
         }
     }
 }

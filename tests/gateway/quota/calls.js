@@ -6,9 +6,7 @@ import quota from 'quota.js';
 async function call(r) {
     const given = await r.readRequestJSON();
     const name = r.uri.slice(1);
-    if (name === 'refuse') {
-        quota.refuse(r, given[0], given[1]);
-    } else if (name === 'headers') {
+    if (name === 'headers') {
         quota.headers(r, given[0]);
         r.return(200, 'null');
     } else if (name === 'counters') {

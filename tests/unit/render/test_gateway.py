@@ -25,6 +25,7 @@ proxy_read_timeout 600s;
 proxy_send_timeout 60s;
 proxy_next_upstream_timeout 540000ms;
 proxy_next_upstream_tries 3;
+js_path /etc/nginx/njs/open;
 map "" $key_name {{ default ""; }}
 """,
     "gateway/listen.conf": f"{HEADING}listen 8080 default_server;\n",
@@ -136,7 +137,10 @@ def test_two_models_give_this_text_and_the_same_text_again() -> None:
 
 def test_keys_change_only_whether_they_are_asked_for() -> None:
     assert changes(api_keys_file="keys.json") == {
-        "gateway/limits.conf": (['map "" $key_name { default ""; }'], ["js_set $key_name keys.name;"]),
+        "gateway/limits.conf": (
+            ["js_path /etc/nginx/njs/open;", 'map "" $key_name { default ""; }'],
+            ["js_path /etc/nginx/njs/keyed;", "js_import keys.js;", "js_set $key_name keys.name;"],
+        ),
         "gateway/routes.json": (['  "api_keys": false,'], ['  "api_keys": true,']),
     }
 
