@@ -33,69 +33,83 @@ function contents(value) {
     return text(value);
 }
 
-/** {hashes, ends, total}: the chain, the characters up to each of its boundaries, and all characters. */
-function chain(seed, pieces) {
+/** The chain's next hash. No part is joined to another: in njs every text that is made stays until the request has ended. */
+function link(previous, parts) {
+    const hash = crypto.createHash('md5').update(previous);
+    for (let i = 0; i < parts.length; i++) {
+        hash.update(parts[i]);
+    }
+    return hash.digest('hex').slice(0, 16);
+}
+
+/** {hashes, tokens, total}: the chain, the tokens up to each of its boundaries, and all tokens; four characters each. */
+function chain(seed, messages) {
     const least = 256; // characters, some 64 tokens
     const slice = 2048;
     const most = 64; // boundaries; what comes after them is one more piece of prompt
     const hashes = [];
-    const ends = [];
+    const tokens = [];
     let hash = seed;
-    let waiting = '';
+    let waiting = []; // parts since the last boundary, and their characters
+    let length = 0;
     let total = 0;
-    for (let i = 0; i < pieces.length; i++) {
-        const piece = pieces[i];
-        total += piece.length;
-        if (hashes.length >= most) {
-            continue;
+    for (let i = 0; i < messages.length; i++) {
+        const parts = messages[i];
+        for (let k = 0; k < parts.length; k++) {
+            const part = parts[k];
+            let from = 0;
+            while (length + part.length - from > slice && hashes.length < most) {
+                waiting.push(part.slice(from, from + slice - length));
+                from += slice - length;
+                hash = link(hash, waiting);
+                hashes.push(hash);
+                tokens.push(total + from + 3 >> 2);
+                waiting = [];
+                length = 0;
+            }
+            waiting.push(from > 0 ? part.slice(from) : part);
+            length += part.length - from;
+            total += part.length;
         }
-        waiting += piece;
-        let from = 0;
-        while (waiting.length - from > slice && hashes.length < most) {
-            hash = digest(hash + waiting.slice(from, from + slice));
-            from += slice;
+        if (length >= least && hashes.length < most) {
+            hash = link(hash, waiting);
             hashes.push(hash);
-            ends.push(total - waiting.length + from);
-        }
-        if (from > 0) {
-            waiting = waiting.slice(from);
-        }
-        if (waiting.length >= least && hashes.length < most) {
-            hash = digest(hash + waiting);
-            waiting = '';
-            hashes.push(hash);
-            ends.push(total);
+            tokens.push(total + 3 >> 2);
+            waiting = [];
+            length = 0;
         }
     }
-    return {hashes, ends, total};
+    return {hashes, tokens, total: total + 3 >> 2};
 }
 
 /** What the chat template puts before anything else: tools, then each message with its role. */
-function chatPieces(body) {
-    const pieces = body.tools === undefined ? [] : [JSON.stringify(body.tools)];
+function chatMessages(body) {
     const messages = body.messages;
+    const found = body.tools === undefined ? [] : [[JSON.stringify(body.tools)]];
     for (let i = 0; i < messages.length; i++) {
         const message = messages[i];
         if (message === null || typeof message !== 'object') {
             break; // the engine refuses it
         }
         const content = message.content;
-        const said = typeof content === 'string' ? content : contents(content);
-        const calls = message.tool_calls === undefined ? '' : JSON.stringify(message.tool_calls);
-        pieces.push(`${text(message.role)}\n${said}${calls}\n`);
+        const parts = [text(message.role), typeof content === 'string' ? content : contents(content)];
+        if (message.tool_calls !== undefined) {
+            parts.push(JSON.stringify(message.tool_calls));
+        }
+        found.push(parts);
     }
-    return pieces;
+    return found;
 }
 
-/** The prompt's pieces in the order that the model reads them, of any body that an engine takes. */
-function pieces(body) {
+/** The prompt's messages in the order that the model reads them, each as its parts, of any body that an engine takes. */
+function messages(body) {
     if (Array.isArray(body.messages)) {
-        return chatPieces(body);
+        return chatMessages(body);
     }
     if (body.prompt !== undefined) { // a list is several prompts, or one of token ids
-        return [text(body.prompt)];
+        return [[text(body.prompt)]];
     }
-    return [text(body.instructions) + text(body.tools), text(body.input === undefined ? body.query : body.input)];
+    return [[text(body.instructions), text(body.tools)], [text(body.input === undefined ? body.query : body.input)]];
 }
 
 /**
@@ -103,12 +117,7 @@ function pieces(body) {
  * `seed` keeps models apart. Four characters a token: only the proportion of what matched to what is new counts.
  */
 function boundaries(body, seed) {
-    const found = chain(seed, pieces(body));
-    const tokens = found.ends;
-    for (let i = 0; i < tokens.length; i++) {
-        tokens[i] = tokens[i] + 3 >> 2;
-    }
-    return {hashes: found.hashes, tokens, total: found.total + 3 >> 2};
+    return chain(seed, messages(body));
 }
 
 export default {boundaries, digest};
