@@ -73,7 +73,7 @@ lint: $(DEV)
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/yamllint --strict .
-	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-health docker/gateway/gateway-control docker/loadtest/*-health
+	.venv/bin/shellcheck scripts/*.sh .ci/run docker/gateway/gateway-* docker/loadtest/*-health
 	.venv/bin/hadolint docker/*/Dockerfile
 
 test: lint docker ## everything, ending with the stack on real Compose and real vLLM
