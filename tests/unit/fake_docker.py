@@ -43,6 +43,8 @@ class FakeContainer:
     """The image's id."""
     started_at: str = "2026-11-21T07:55:00.5Z"
     stop_seconds: int = 45
+    stopped_within: int | None = None
+    """The seconds that it got when it was stopped."""
     startup_seconds: int = 1800
     programs: dict[str, Callable[[list[str]], tuple[int, str]]] = field(default_factory=dict)
     """What runs inside, by name: exit status and output for its arguments."""
@@ -94,7 +96,8 @@ class FakeContainer:
         return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
 
     def stop(self, *, timeout: int) -> None:
-        assert timeout == self.stop_seconds
+        assert timeout <= self.stop_seconds
+        self.stopped_within = timeout
         self.status, self.health = "exited", "unhealthy"
 
     def remove(self, *, force: bool) -> None:

@@ -16,6 +16,8 @@ from vllmstack.host.startup import await_service
 from vllmstack.render.engines import GRACE_SECONDS
 
 POLL_SECONDS = 0.5
+IDLE_STOP_SECONDS = 10
+"""What an engine gets that has nothing in flight: its teardown takes up to 30 s on busy cores, for nobody."""
 SERVING_SECONDS = 60.0
 """How long the gateway may take to hear one token from a replica that is healthy, and to take it in."""
 
@@ -27,6 +29,8 @@ class ReplicaRoll:
         self._compose = compose
         self._client = client
         self._control = control
+        self._idle: set[str] = set()
+        """Containers that were drained to the last request."""
 
     def find(self, service: str) -> Container | None:
         """The service's container, whatever it does."""
@@ -45,6 +49,7 @@ class ReplicaRoll:
             say = "request is" if count == 1 else "requests are"
             told(started, service, f"draining: {count} {say} still in flight, and the engine goes on with them")
         else:
+            self._idle.add(one.identity)
             told(started, service, "drained")
 
     def stop(self, service: str) -> None:
@@ -53,7 +58,8 @@ class ReplicaRoll:
         if one is None or one.status not in ("running", "restarting", "paused"):
             return
         started = time.monotonic()
-        self._docker(service, lambda: self._client.containers.get(one.identity).stop(timeout=one.stop_seconds))
+        grace = min(one.stop_seconds, IDLE_STOP_SECONDS) if one.identity in self._idle else one.stop_seconds
+        self._docker(service, lambda: self._client.containers.get(one.identity).stop(timeout=grace))
         told(started, service, "stopped")
 
     def start(self, service: str) -> None:

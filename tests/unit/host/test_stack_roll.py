@@ -5,6 +5,7 @@ import yaml
 
 from tests.unit.rolling_machine import RollingMachine
 from vllmstack.errors import StackError
+from vllmstack.host import replica_roll
 from vllmstack.host.compose import Compose
 from vllmstack.host.files import read_rendered
 from vllmstack.host.rendered_change import RenderedChange
@@ -49,6 +50,21 @@ def test_two_that_change_places(rolling: RollingMachine) -> None:
         *(f"drain {SECOND}", f"stop {SECOND}", f"make {SECOND}", f"resume {SECOND}"),
         *(f"make {FIRST}", f"resume {FIRST}"),
     ]
+
+
+@pytest.mark.parametrize(("in_flight", "seconds"), [([2, 1, 0], 10), ([1] * 1000, 20)])
+def test_an_engine_gets_its_drain_time_only_where_something_is_in_flight(
+    rolling: RollingMachine, in_flight: list[int], seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(replica_roll, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(replica_roll, "GRACE_SECONDS", 20)  # no time to drain: it is looked at once more
+    first = rolling.named(FIRST)
+    first.stop_seconds = 20 if seconds == 20 else 45
+    rolling.in_flight[FIRST] = in_flight
+
+    roll(rolling, step(Action.STOP, FIRST, 0))
+
+    assert first.stopped_within == seconds
 
 
 def test_what_was_removed_for_one_that_fails_comes_back(rolling: RollingMachine) -> None:
