@@ -43,7 +43,7 @@ LONGEST_TOKENS = 1700
 def chat(seconds: float, rate: float) -> ChatLoad:
     """Customers with instructions of some 500 tokens, and conversations of a few turns."""
     return ChatLoad(
-        conversations_per_second=rate, seconds=seconds, tenants=24, system_tokens=(300, 700), popularity=0.8, turns=4,
+        conversations_per_second=rate, seconds=seconds, tenants=32, system_tokens=(300, 700), popularity=0.8, turns=4,
         message_tokens=40, answer_tokens=16, pause_seconds=2,
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60, help="in which conversations begin")
-    parser.add_argument("--rate", type=float, default=2.0, help="conversations a second")
+    parser.add_argument("--rate", type=float, default=1.5, help="conversations a second")
     parser.add_argument("--hot-rate", type=float, default=12.0, help="requests a second with the hot prefix")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
