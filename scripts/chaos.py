@@ -1,6 +1,6 @@
 """Breaks a stack in every way it should survive, one after the other, under load, and says what its clients saw.
 
-``python scripts/chaos.py [--rate 1] [--tokens 150] [--only NAME …] [--json FILE] [--keep]``
+``python scripts/chaos.py [--rate 0.5] [--tokens 300] [--only NAME …] [--json FILE] [--keep]``
 
 It brings up scripts/chaos.yaml, three replicas on CPU cores, and takes it down again. Exit status 1 if a limit is
 missed: no request fails that had not received a byte (those that a killed gateway process itself held aside); a
@@ -95,8 +95,8 @@ class Result:
 def main() -> int:
     """Every fault in turn; 0 if no limit was missed."""
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument("--rate", type=float, default=1.0, help="requests a second")
-    parser.add_argument("--tokens", type=int, default=150, help="of each answer")
+    parser.add_argument("--rate", type=float, default=0.5, help="requests a second")
+    parser.add_argument("--tokens", type=int, default=300, help="of each answer")
     parser.add_argument("--only", nargs="+", choices=[fault.name for fault in FAULTS], default=None)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--keep", action="store_true", help="use the stack that runs, and leave it")
