@@ -43,7 +43,7 @@ LONGEST_TOKENS = 1700
 def chat(seconds: float, rate: float) -> ChatLoad:
     """Customers with instructions of some 500 tokens, and conversations of a few turns."""
     return ChatLoad(
-        conversations_per_second=rate, seconds=seconds, tenants=32, system_tokens=(300, 700), popularity=0.8, turns=4,
+        conversations_per_second=rate, seconds=seconds, tenants=48, system_tokens=(300, 700), popularity=0.5, turns=4,
         message_tokens=40, answer_tokens=16, pause_seconds=2,
     )  # fmt: skip
 
@@ -62,23 +62,23 @@ class Speaker:
         source = TokenizerSource(directory=f"models/{MODEL}")
         self._lexicon = Lexicon(load_tokenizer(source, relative_to=ROOT))
 
-    def text(self, seed: int, piece: Piece, start: int) -> str:
+    def text(self, run: str, piece: Piece, start: int) -> str:
         """Of a piece that begins ``start`` tokens into its prompt."""
-        numbers = random.Random(f"{seed} {piece.identity}")  # noqa: S311 # repeatable on purpose
+        numbers = random.Random(f"{run} {piece.identity}")  # noqa: S311 # repeatable on purpose
         return " ".join(self._lexicon.draw(numbers, piece.end - start))
 
 
-async def talk(url: str, conversation: Conversation, speaker: Speaker, seed: int) -> list[Answered]:
+async def talk(url: str, conversation: Conversation, speaker: Speaker, run: str) -> list[Answered]:
     """One conversation, with the answers that really came."""
     await asyncio.sleep(conversation.arrival_seconds)
     system = conversation.turns[0].prompt[0]
-    messages = [{"role": "system", "content": speaker.text(seed, system, 0)}]
+    messages = [{"role": "system", "content": speaker.text(run, system, 0)}]
     answers: list[Answered] = []
     for turn in conversation.turns:
         if turn.answer.end > LONGEST_TOKENS:
             break
         await asyncio.sleep(turn.pause_seconds)
-        question = speaker.text(seed, turn.prompt[-1], turn.prompt[-2].end)
+        question = speaker.text(run, turn.prompt[-1], turn.prompt[-2].end)
         messages.append({"role": "user", "content": question})
         headers = {"X-Session-Id": conversation.key}
         answers.append(
@@ -88,18 +88,22 @@ async def talk(url: str, conversation: Conversation, speaker: Speaker, seed: int
     return answers
 
 
-async def together(url: str, load: list[Conversation], speaker: Speaker, seed: int) -> list[Answered]:
+async def together(url: str, load: list[Conversation], speaker: Speaker, run: str) -> list[Answered]:
     """All conversations."""
-    talks = await asyncio.gather(*(talk(url, one, speaker, seed) for one in load))
+    talks = await asyncio.gather(*(talk(url, one, speaker, run) for one in load))
     return [answer for answers in talks for answer in answers]
 
 
-def measure(stack: BenchStack, load: ChatLoad, speaker: Speaker, seed: int) -> dict[str, Any]:
-    """One policy's run, on empty caches."""
+def measure(stack: BenchStack, load: ChatLoad, speaker: Speaker, seed: int, name: str) -> dict[str, Any]:
+    """One policy's run, on empty caches.
+
+    The conversations are those of the other policies, in other words: the gateway remembers what it sent where, and
+    would take every replica for one that has it all.
+    """
     names = (PREFIX_QUERIES, PREFIX_HITS, REQUESTS)
     stack.reset_caches()
     before = stack.readings(names)
-    answers = asyncio.run(together(stack.url, conversations(load, seed), speaker, seed))
+    answers = asyncio.run(together(stack.url, conversations(load, seed), speaker, f"{seed} {name}"))
     after = stack.readings(names)
     grown = {
         name: [after[service].sums[name] - before[service].sums.get(name, 0.0) for service in after] for name in names
@@ -140,7 +144,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=60, help="in which conversations begin")
-    parser.add_argument("--rate", type=float, default=1.5, help="conversations a second")
+    parser.add_argument("--rate", type=float, default=2.5, help="conversations a second")
     parser.add_argument("--hot-rate", type=float, default=12.0, help="requests a second with the hot prefix")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
@@ -154,8 +158,9 @@ def main() -> int:
             for name in list(loads)[:: -1 if number % 2 else 1]:
                 stack.up(routing=name.partition(",")[0])
                 if not any(rounds.values()):
-                    measure(stack, hot(5, options.rate), speaker, 0)  # what is done for the first time is nobody's
-                rounds[name].append(measure(stack, loads[name], speaker, number))
+                    # What is done for the first time is nobody's.
+                    measure(stack, hot(5, options.rate), speaker, 0, "warm-up")
+                rounds[name].append(measure(stack, loads[name], speaker, number, name))
                 console.print(f"{number + 1} {name}", rounds[name][-1])
     verdict = judge(rounds)
     for name, row in verdict.items():
