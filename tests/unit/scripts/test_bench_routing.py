@@ -23,12 +23,12 @@ GOOD = Figures(
 def test_equal_pieces_are_equal_texts_of_their_length() -> None:
     speaker = Speaker()
 
-    text = speaker.text(1, Piece(5, 140), 100)
+    text = speaker.text("1", Piece(5, 140), 100)
 
     assert len(text.split()) == 40
-    assert text == speaker.text(1, Piece(5, 140), 100)
-    assert text != speaker.text(1, Piece(6, 140), 100)
-    assert text != speaker.text(2, Piece(5, 140), 100)
+    assert text == speaker.text("1", Piece(5, 140), 100)
+    assert text != speaker.text("1", Piece(6, 140), 100)
+    assert text != speaker.text("2", Piece(5, 140), 100)
 
 
 @pytest.mark.parametrize(
