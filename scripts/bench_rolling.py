@@ -5,8 +5,8 @@
 It brings up scripts/bench_rolling.yaml (two replicas), adds a third, restarts all three, and changes an engine option,
 each under load, and takes the stack down. Exit status 1 if any stream failed or was cut.
 
-Engines on a CPU that have work take all the time there is, and one that starts beside them on two cores takes up to ten
-minutes. So those that serve are held to a part of a core each (`--cores`): their streams are slower, not fewer.
+Engines on a CPU that have work take all the time there is, and one that starts beside them on two cores is not there
+after five minutes. So those that serve are held to a part of a core each (`--cores`): slower streams, not fewer.
 """
 
 import json
