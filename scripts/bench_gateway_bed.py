@@ -215,8 +215,20 @@ class Bed:
         return ContainerSubject(container, url)
 
     def router(self, command: Sequence[str], port: int) -> ProcessSubject:
-        """A router that listens on a port of this host."""
-        words = ["taskset", "--cpu-list", self.gateway_core, *command]
+        """A router, a program of this host, behind the same bridge as the others: in the network of an idle container.
+
+        Raises:
+            SystemExit: only root may enter a container's network.
+        """
+        if os.geteuid() != 0:
+            raise SystemExit("routers are measured in a container's network, which only root may enter")
+        idle = self._start("router", self._upstream_image, self.gateway_core, ["sleep", "infinity"], {})
+        host = self.address(idle)
+        network = f"--net=/proc/{idle.attrs['State']['Pid']}/ns/net"
+        words = [
+            "nsenter", network, "taskset", "--cpu-list", self.gateway_core, *command,
+            "--host", host, "--port", str(port),
+        ]  # fmt: skip
         log = subprocess.DEVNULL
         process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
 
@@ -225,7 +237,7 @@ class Bed:
             process.wait()
 
         self._ending.callback(end)
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{host}:{port}"
         await_answer(url + "/health", lambda: f"{' '.join(command)} (status {process.poll()})")
         return ProcessSubject(process, url)
 

@@ -5,7 +5,7 @@
 The gateway's own image with a really rendered configuration (two replicas, `lmetric`) on one core; wrk or a client of
 this repository, and the upstreams, on the others. CPU is that of the gateway's control group. In turns with it, on the
 same core: the same nginx as a plain proxy, and sglang-router and vllm-router with their cache-aware policies where a
-Python that has them is given (the CPU of their processes; their clients come over the loopback, which costs less).
+Python that has them is given (root only: they run in a container's network, since the loopback would cost them less).
 """
 
 import argparse
@@ -93,7 +93,7 @@ class Bench:
                     self._console.print(f"{name} is left out: no Python that has it was given")
                     continue
                 command = [
-                    str(python), "-m", module, "--host", "127.0.0.1", "--port", str(port), "--policy", "cache_aware",
+                    str(python), "-m", module, "--policy", "cache_aware",
                     "--prometheus-port", str(port + 1), "--log-level", "error", "--worker-urls", *bed.upstream_urls(),
                 ]  # fmt: skip
                 subjects[name] = bed.router(command, port)

@@ -10,8 +10,10 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from models.questions import Question, evaluation_questions, is_right
-from tests.stack.conftest import Stack
+from tests.stack.conftest import Stack, await_condition
 
+LOG_SECONDS = 10
+"""Lines are written a second late."""
 REQUIRED_RIGHT = 0.95
 """Share of its questions that the smoke model must answer at temperature 0."""
 
@@ -97,12 +99,15 @@ def test_both_replicas_of_a_model_get_requests(stack: Stack) -> None:
         client = stack.client()
         list(pool.map(lambda _: ask(client, "Count from 1 to 9."), range(24)))
 
-    served = {
-        line["replica"]
-        for line in access_log(stack)
-        if line["path"] == "/v1/chat/completions" and line["model"] == "smoke" and line["status"] == 200
-    }
-    assert served == {"engine-smoke-1", "engine-smoke-2"}
+    def served() -> set[str]:
+        return {
+            line["replica"]
+            for line in access_log(stack)
+            if line["path"] == "/v1/chat/completions" and line["model"] == "smoke" and line["status"] == 200
+        }
+
+    both = {"engine-smoke-1", "engine-smoke-2"}
+    await_condition(lambda: served() == both, seconds=LOG_SECONDS, what="both replicas are in the log")
 
 
 def test_an_unknown_model_is_a_404_that_names_the_known_ones(stack: Stack) -> None:
@@ -173,8 +178,13 @@ def test_the_access_log_has_the_request_id_and_the_key_name_but_no_prompt(stack:
         )
 
     assert answer.headers["x-request-id"] == "stack-test-1"
+
+    def lines() -> list[dict[str, Any]]:
+        return [line for line in access_log(stack) if line["request_id"] == "stack-test-1"]
+
+    await_condition(lambda: len(lines()) == 1, seconds=LOG_SECONDS, what="the log has the request")
     text = stack.container("gateway").logs(stderr=False).decode()
-    line = next(line for line in access_log(stack) if line["request_id"] == "stack-test-1")
+    (line,) = lines()
     assert (line["key"], line["model"], line["status"]) == ("tester", "smoke", 200)
     assert line["replica"].startswith("engine-smoke-")
     assert "Portugal" not in text

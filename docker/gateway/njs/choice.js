@@ -30,7 +30,10 @@ function bounds(replicas) {
     return 1.25 * inFlight / weights;
 }
 
-/** The index of the lowest score below Infinity; of equals the first in the key's order, so that a restart changes nothing. */
+/**
+ * The index of the lowest score below Infinity. Of equals the first in the key's order, so that a restart changes nothing;
+ * but any of them where they all have the prefix: a hot one belongs to nobody.
+ */
 function least(replicas, scores, affinity) {
     let best = 0;
     let ties = false;
@@ -45,7 +48,7 @@ function least(replicas, scores, affinity) {
     if (!ties) {
         return best;
     }
-    const key = number(affinity);
+    const key = number(replicas[best].matched > 0 ? '' : affinity);
     let highest = -1;
     for (let i = 0, lowest = scores[best]; i < scores.length; i++) {
         const place = scores[i] === lowest ? rank(key, replicas[i]) : -1;

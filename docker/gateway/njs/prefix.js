@@ -33,83 +33,73 @@ function contents(value) {
     return text(value);
 }
 
-/** The chain's next hash. No part is joined to another: in njs every text that is made stays until the request has ended. */
-function link(previous, parts) {
-    const hash = crypto.createHash('md5').update(previous);
-    for (let i = 0; i < parts.length; i++) {
-        hash.update(parts[i]);
+/** The chain's next hash; two updates, because a text that is joined stays until the request has ended. */
+function link(previous, added) {
+    return crypto.createHash('md5').update(previous).update(added).digest('hex').slice(0, 16);
+}
+
+/** What a message adds to the prompt. Its role is left out: it tells no two prompts apart that their texts do not. */
+function spoken(message) {
+    if (message === null || typeof message !== 'object') {
+        return ''; // the engine refuses it
     }
-    return hash.digest('hex').slice(0, 16);
+    const content = message.content;
+    const said = typeof content === 'string' ? content : contents(content);
+    return message.tool_calls === undefined ? said : said + JSON.stringify(message.tool_calls);
 }
 
 /** {hashes, tokens, total}: the chain, the tokens up to each of its boundaries, and all tokens; four characters each. */
-function chain(seed, messages) {
+function chain(seed, pieces) {
     const least = 256; // characters, some 64 tokens
     const slice = 2048;
     const most = 64; // boundaries; what comes after them is one more piece of prompt
+    const count = pieces.length;
     const hashes = [];
     const tokens = [];
+    let links = 0;
     let hash = seed;
-    let waiting = []; // parts since the last boundary, and their characters
-    let length = 0;
+    let waiting = '';
     let total = 0;
-    for (let i = 0; i < messages.length; i++) {
-        const parts = messages[i];
-        for (let k = 0; k < parts.length; k++) {
-            const part = parts[k];
-            let from = 0;
-            while (length + part.length - from > slice && hashes.length < most) {
-                waiting.push(part.slice(from, from + slice - length));
-                from += slice - length;
-                hash = link(hash, waiting);
-                hashes.push(hash);
-                tokens.push(total + from + 3 >> 2);
-                waiting = [];
-                length = 0;
-            }
-            waiting.push(from > 0 ? part.slice(from) : part);
-            length += part.length - from;
-            total += part.length;
+    for (let i = 0; i < count; i++) {
+        const piece = pieces[i];
+        const added = typeof piece === 'string' ? piece : spoken(piece);
+        total += added.length;
+        if (links === most) {
+            continue;
         }
-        if (length >= least && hashes.length < most) {
+        waiting = waiting === '' ? added : waiting + added;
+        let left = waiting.length;
+        let from = 0;
+        while (left > slice && links < most) {
+            hash = link(hash, waiting.slice(from, from + slice));
+            from += slice;
+            left -= slice;
+            hashes[links] = hash;
+            tokens[links++] = total - left + 3 >> 2;
+        }
+        if (from > 0) {
+            waiting = waiting.slice(from);
+        }
+        if (left >= least && links < most) {
             hash = link(hash, waiting);
-            hashes.push(hash);
-            tokens.push(total + 3 >> 2);
-            waiting = [];
-            length = 0;
+            waiting = '';
+            hashes[links] = hash;
+            tokens[links++] = total + 3 >> 2;
         }
     }
     return {hashes, tokens, total: total + 3 >> 2};
 }
 
-/** What the chat template puts before anything else: tools, then each message with its role. */
-function chatMessages(body) {
+/** The prompt's pieces in the order that the model reads them, texts and messages, of any body that an engine takes. */
+function pieces(body) {
     const messages = body.messages;
-    const found = body.tools === undefined ? [] : [[JSON.stringify(body.tools)]];
-    for (let i = 0; i < messages.length; i++) {
-        const message = messages[i];
-        if (message === null || typeof message !== 'object') {
-            break; // the engine refuses it
-        }
-        const content = message.content;
-        const parts = [text(message.role), typeof content === 'string' ? content : contents(content)];
-        if (message.tool_calls !== undefined) {
-            parts.push(JSON.stringify(message.tool_calls));
-        }
-        found.push(parts);
-    }
-    return found;
-}
-
-/** The prompt's messages in the order that the model reads them, each as its parts, of any body that an engine takes. */
-function messages(body) {
-    if (Array.isArray(body.messages)) {
-        return chatMessages(body);
+    if (Array.isArray(messages)) { // tools come before anything else
+        return body.tools === undefined ? messages : [JSON.stringify(body.tools)].concat(messages);
     }
     if (body.prompt !== undefined) { // a list is several prompts, or one of token ids
-        return [[text(body.prompt)]];
+        return [text(body.prompt)];
     }
-    return [[text(body.instructions), text(body.tools)], [text(body.input === undefined ? body.query : body.input)]];
+    return [text(body.instructions) + text(body.tools), text(body.input === undefined ? body.query : body.input)];
 }
 
 /**
@@ -117,7 +107,7 @@ function messages(body) {
  * `seed` keeps models apart. Four characters a token: only the proportion of what matched to what is new counts.
  */
 function boundaries(body, seed) {
-    return chain(seed, messages(body));
+    return chain(seed, pieces(body));
 }
 
 export default {boundaries, digest};
