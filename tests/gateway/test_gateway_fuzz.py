@@ -163,7 +163,7 @@ def fire(targets: list[Target], fleet: dict[str, Replica]) -> Fire:
 
 def test_ten_thousand_requests_were_made_and_many_of_each_end_came(fire: Fire) -> None:
     assert len(fire.outcomes) == 10_000
-    assert fire.seconds < 120
+    assert fire.seconds < 60
     ends = Counter(answer.status for outcome in fire.outcomes for answer in outcome.answers)
     assert min(ends[status] for status in (200, 400, 401, 404)) > 100, ends
     assert {405, 413, 414, 431, 501, 505} <= set(ends)

@@ -9,6 +9,8 @@ from typing import Any, cast
 import docker
 import docker.errors
 
+from vllmstack.host.replica_roll import IDLE_STOP_SECONDS
+
 
 @dataclass(kw_only=True)
 class FakeContainer:
@@ -96,7 +98,7 @@ class FakeContainer:
         return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
 
     def stop(self, *, timeout: int) -> None:
-        assert timeout <= self.stop_seconds
+        assert timeout in (self.stop_seconds, min(self.stop_seconds, IDLE_STOP_SECONDS))
         self.stopped_within = timeout
         self.status, self.health = "exited", "unhealthy"
 

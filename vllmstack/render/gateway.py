@@ -165,7 +165,6 @@ def _limits(gateway: Gateway) -> list[str]:
         "proxy_send_timeout 60s;",
         f"proxy_next_upstream_timeout {next_upstream}ms;",
         "proxy_next_upstream_tries 3;",
-        # Without keys there is no name to ask njs for, with every request.
         *_keys(keyed=gateway.api_keys_file is not None),
     ]
     if gateway.requests_per_minute:

@@ -10,20 +10,18 @@ let begun = false; // of this request: njs gives every request a copy of the mod
 /** The prompt is prefilled; a request that another replica took in the end is charged to that one. */
 function begin(r) {
     const variables = r.variables;
-    const charge = variables.charge;
     begun = true;
-    if (!charge) {
+    if (!variables.charge) {
         return;
     }
-    const space = charge.indexOf(' ');
-    const chosen = charge.slice(0, space);
-    const tokens = Number(charge.slice(space));
+    const taken = load.charged(variables.charge);
+    const chosen = taken.replica;
     const addresses = variables.upstream_addr;
     const served = replicas.one(addresses) ? chosen : replicas.tried(addresses).pop() || chosen;
     if (served === chosen) {
-        load.work(served, 0, -tokens);
+        load.work(served, 0, -taken.tokens);
     } else {
-        load.work(chosen, -1, -tokens);
+        load.work(chosen, -1, -taken.tokens);
         load.work(served, 1, 0);
     }
     variables.charge = `${served} 0`;

@@ -4,6 +4,7 @@
 import deployment from 'deployment.js';
 import guard from 'guard.js';
 import quota from 'quota.js';
+import replicas from 'replicas.js';
 
 const RETRY_SECONDS = 5;
 
@@ -111,11 +112,6 @@ function page(r) {
     send(r, failure.status, told[0], failure.code, told[1], told[2]);
 }
 
-/** How many replicas the request was sent to; nginx also lists the pool, where it found none to try. */
-function tries(r) {
-    return (r.variables.upstream_addr || '').split(/, | : /).filter((address) => /^[0-9]/.test(address)).length;
-}
-
 /** How many it may be sent to: proxy_next_upstream_tries, or as many as there are. */
 function mostTries(r) {
     const model = deployment.find(r.variables.model || '');
@@ -130,7 +126,7 @@ function upstream(r) {
     const connected = /[0-9]/.test(r.variables.upstream_connect_time || '');
     if (connected && /504$/.test(r.variables.upstream_status)) {
         sendPage(r, 504);
-    } else if (r.variables.pool && !r.variables.second_try && (!connected || tries(r) < mostTries(r))) {
+    } else if (r.variables.pool && !r.variables.second_try && (!connected || replicas.tried(r.variables.upstream_addr).length < mostTries(r))) {
         r.variables.second_try = '1';
         r.internalRedirect('@again');
     } else {

@@ -17,6 +17,12 @@ function work(replica, requests, tokens) {
     hold(`l|${replica}`, requests * REQUEST + tokens);
 }
 
+/** What a request holds, by its variable `charge`: `REPLICA TOKENS`. */
+function charged(charge) {
+    const space = charge.indexOf(' ');
+    return {replica: charge.slice(0, space), tokens: Number(charge.slice(space))};
+}
+
 /** A counter's value, 0 where nothing was counted. */
 function held(counter) {
     return ngx.shared.load.get(counter) || 0;
@@ -39,4 +45,4 @@ function parts() {
     });
 }
 
-export default {REQUEST, held, hold, of, parts, work};
+export default {REQUEST, charged, held, hold, of, parts, work};

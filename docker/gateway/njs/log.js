@@ -21,9 +21,9 @@ function record(r) {
     let last = 'none';
     let tries = 0;
     if (charge) {
-        const space = charge.indexOf(' ');
-        last = charge.slice(0, space);
-        load.work(last, -1, -Number(charge.slice(space)));
+        const taken = load.charged(charge);
+        last = taken.replica;
+        load.work(last, -1, -taken.tokens);
         counters.observe('request_duration_seconds', model, Number(variables.request_time));
     }
     if (charge && replicas.one(addresses)) {

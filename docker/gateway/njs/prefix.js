@@ -6,11 +6,6 @@
 
 import crypto from 'crypto';
 
-/** 64 bits of a text's digest, hexadecimal: enough for a hint. */
-function digest(text) {
-    return crypto.createHash('md5').update(text).digest('hex').slice(0, 16);
-}
-
 /** Text of anything that takes part in the prompt. */
 function text(value) {
     return typeof value === 'string' ? value : value === undefined || value === null ? '' : JSON.stringify(value);
@@ -33,8 +28,11 @@ function contents(value) {
     return text(value);
 }
 
-/** The chain's next hash; two updates, because a text that is joined stays until the request has ended. */
-function link(previous, added) {
+/**
+ * 64 bits of the digest of both, hexadecimal: enough for a hint. Two updates, because a text that is joined stays until the
+ * request has ended.
+ */
+function digest(previous, added) {
     return crypto.createHash('md5').update(previous).update(added).digest('hex').slice(0, 16);
 }
 
@@ -71,7 +69,7 @@ function chain(seed, pieces) {
         let left = waiting.length;
         let from = 0;
         while (left > slice && links < most) {
-            hash = link(hash, waiting.slice(from, from + slice));
+            hash = digest(hash, waiting.slice(from, from + slice));
             from += slice;
             left -= slice;
             hashes[links] = hash;
@@ -81,7 +79,7 @@ function chain(seed, pieces) {
             waiting = waiting.slice(from);
         }
         if (left >= least && links < most) {
-            hash = link(hash, waiting);
+            hash = digest(hash, waiting);
             waiting = '';
             hashes[links] = hash;
             tokens[links++] = total + 3 >> 2;

@@ -48,7 +48,7 @@ function asked(r) {
 /** What the session policy goes by. */
 function sessionKey(r, body) {
     const key = r.headersIn['X-Session-Id'] || body.prompt_cache_key || body.user;
-    return typeof key === 'string' && key !== '' ? prefix.digest(key.slice(0, 256)) : '';
+    return typeof key === 'string' && key !== '' ? prefix.digest('', key.slice(0, 256)) : '';
 }
 
 /** A split's model by its weights; also starts the mirror's share. */
