@@ -2,11 +2,11 @@
 
 nginx includes the files below ``gateway/`` from ``/etc/vllmstack/gateway`` (read-only):
 
-    routes.json      names, splits, pools, replicas and their limits for njs (``js_preload_object``)
+    routes.json      names, splits, pools, replicas and their limits, for Lua
     upstreams.conf   one upstream a model
     limits.conf      body size, timeouts, zones (http level)
     listen.conf      port, TLS, connections of one address (server level)
-    admission.conf   requests a minute (every location of the API)
+    admission.conf   keys, requests a minute (every location of the API)
     mirror.conf      copies for a split's mirror (every location that an engine serves)
 """
 
@@ -73,6 +73,7 @@ def _routes(plan: Plan) -> str:
         "api_keys": plan.deployment.gateway.api_keys_file is not None,
         "requests_per_minute": plan.deployment.gateway.requests_per_minute,
         "names": names,
+        "listed": [*names, *(split.name for split in plan.deployment.splits)],
         "splits": {split.name: _split(split, index_of) for split in plan.deployment.splits},
         "models": [_model(plan, model) for model in models],
     }
@@ -124,8 +125,8 @@ def _route(replica: Replica) -> str:
 
 
 def _upstreams(plan: Plan) -> list[str]:
-    # sticky route: njs chooses a replica and sets $peer to its route; without one, least_conn chooses.
-    # max_fails=0: who is left out is for health.js to say, which asks. A poisonous request that makes every replica
+    # sticky route: Lua chooses a replica and sets $peer to its route; without one, least_conn chooses.
+    # max_fails=0: who is left out is for health.lua to say, which asks. A poisonous request that makes every replica
     # answer 500 would else take all of them out.
     # resolve: a name that does not exist (yet) is no error at start, and a replica's new address is followed.
     # keepalive_timeout: nginx must close idle connections before uvicorn does (60 s, docker/engine/service.yaml), or a
@@ -165,20 +166,12 @@ def _limits(gateway: Gateway) -> list[str]:
         "proxy_send_timeout 60s;",
         f"proxy_next_upstream_timeout {next_upstream}ms;",
         "proxy_next_upstream_tries 3;",
-        *_keys(keyed=gateway.api_keys_file is not None),
     ]
     if gateway.requests_per_minute:
         lines.append(f"limit_req_zone $limit_key zone=requests:4m rate={gateway.requests_per_minute}r/m;")
     if gateway.connections:
         lines.append("limit_conn_zone $binary_remote_addr zone=connections:4m;")
     return lines
-
-
-def _keys(*, keyed: bool) -> list[str]:
-    """Which guard.js stands before the engines. Without keys there is no name to ask njs for, with every request."""
-    if keyed:
-        return ["js_path /etc/nginx/njs/keyed;", "js_import keys.js;", "js_set $key_name keys.name;"]
-    return ["js_path /etc/nginx/njs/open;", 'map "" $key_name { default ""; }']
 
 
 def _listen(gateway: Gateway) -> list[str]:
@@ -201,8 +194,11 @@ def _listen(gateway: Gateway) -> list[str]:
 
 
 def _admission(gateway: Gateway) -> list[str]:
-    if not gateway.requests_per_minute:
-        return ["# No limit of requests a minute."]
-    # A bucket of a minute's requests that refills evenly: nobody waits inside nginx, what is too much gets a 429.
-    burst = gateway.requests_per_minute - 1
-    return [f"limit_req zone=requests{f' burst={burst} nodelay' if burst else ''};"]
+    lines = []
+    if gateway.api_keys_file is not None:
+        lines.append('rewrite_by_lua_block { require("gateway.keys").name() }')
+    if gateway.requests_per_minute:
+        # A bucket of a minute's requests that refills evenly: nobody waits inside nginx, what is too much gets a 429.
+        burst = gateway.requests_per_minute - 1
+        lines.append(f"limit_req zone=requests{f' burst={burst} nodelay' if burst else ''};")
+    return lines or ["# No keys, and no limit of requests a minute."]
