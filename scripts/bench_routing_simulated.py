@@ -4,7 +4,7 @@
 
 Two loads, each with 4 and with 32 replicas: the chats of many customers, whose instructions together do not fit into
 one replica's KV cache, at a low, a middling and a high rate; and one hot prefix, instructions that all requests share.
-`lmetric` and `least-requests` are the gateway's own choice.js, run by Node.js. Asked of `lmetric`: a p99 of TTFT no
+`lmetric` and `least-requests` are the gateway's own choice.lua, run by LuaJIT. Asked of `lmetric`: a p99 of TTFT no
 worse than any other policy's, mean over the seeds, and a hot prefix spread to at most 1.2 times the mean.
 """
 
@@ -14,7 +14,6 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vllmstack.project import find_project
-from vllmstack.simulation.deployed import deployed_policy
+from vllmstack.simulation.deployed import DeployedPolicy
 from vllmstack.simulation.engine import EngineProfile
 from vllmstack.simulation.figures import Figures, figures
 from vllmstack.simulation.fleet import simulate
@@ -126,28 +125,27 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--replicas", type=lambda text: [int(part) for part in text.split(",")], default=[4, 32])
     parser.add_argument("--seeds", type=int, default=3, help="loads of each kind, with 4 replicas")
-    parser.add_argument("--choice", type=Path, help="another choice.js than the gateway's")
+    parser.add_argument("--choice", type=Path, help="another choice.lua than the gateway's")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     console = Console(width=110)
-    choice = options.choice or find_project(Path(__file__)).root / "docker/gateway/njs/choice.js"
+    choice = options.choice or find_project(Path(__file__)).root / "docker/gateway/lua/choice.lua"
     results: list[dict[str, Any]] = []
     wrong: list[str] = []
-    with ExitStack() as ending:
-        policies: dict[str, Policy] = {
-            "round robin": RoundRobin(),
-            "session hashing": SessionHashing(),
-            "cache-aware thresholds": CacheThresholds(),
-            "least-requests": ending.enter_context(deployed_policy("least-requests", choice)),
-            "lmetric": ending.enter_context(deployed_policy("lmetric", choice)),
-        }
-        for case in cases(options.replicas):
-            # A large fleet has as many requests in one load as a small one in several.
-            found = measure(case, policies, max(1, options.seeds * 4 // case.replicas))
-            console.print(table(case, found))
-            wrong += faults(case, found)
-            seen = {name: [asdict(one) for one in several] for name, several in found.items()}
-            results.append({"case": case.name, "replicas": case.replicas, "policies": seen})
+    policies: dict[str, Policy] = {
+        "round robin": RoundRobin(),
+        "session hashing": SessionHashing(),
+        "cache-aware thresholds": CacheThresholds(),
+        "least-requests": DeployedPolicy("least-requests", choice),
+        "lmetric": DeployedPolicy("lmetric", choice),
+    }
+    for case in cases(options.replicas):
+        # A large fleet has as many requests in one load as a small one in several.
+        found = measure(case, policies, max(1, options.seeds * 4 // case.replicas))
+        console.print(table(case, found))
+        wrong += faults(case, found)
+        seen = {name: [asdict(one) for one in several] for name, several in found.items()}
+        results.append({"case": case.name, "replicas": case.replicas, "policies": seen})
     for line in wrong:
         console.print(f"MISSED {line}")
     if options.json:

@@ -134,8 +134,8 @@ def noise(path: str, marker: str, rng: random.Random) -> bytes:
 
 
 def deep(path: str, marker: str, rng: random.Random) -> bytes:
-    """Nested as deep as njs parses, deeper, and much deeper; whole or without an end."""
-    levels = rng.choice((28, 29, 30, 31, 32, 33, 34, 64, 100, 1000, 5000, 20000))
+    """Nested as deep as bodies are parsed, deeper, and much deeper; whole or without an end."""
+    levels = rng.choice((32, 64, 100, 500, 990, 997, 998, 999, 1000, 1001, 5000, 20000))
     opening, closing = rng.choice(((b"[", b"]"), (b'{"model":', b"}"), (b'[{"a":', b"}]")))
     whole = rng.random() < 0.7
     nested = opening * levels + rng.choice((b"1", b'"\\"}]"', b'"model"')) + (closing * levels if whole else b"")

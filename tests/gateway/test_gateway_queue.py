@@ -61,7 +61,6 @@ def test_a_thousand_requests_wait_for_a_replica_and_none_is_lost(
     assert gateway.metrics()[QUEUED] == 0
     print(f"MiB of memory before, with {WAITING} waiting, and six seconds later: {memory}")
     assert memory[1] - memory[0] < 0.2 * WAITING
-    # What njs makes while a request waits is freed only when it ends: a look at the queue must make next to nothing.
     assert memory[2] - memory[1] < 0.025 * WAITING
 
 

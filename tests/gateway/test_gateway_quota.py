@@ -1,4 +1,4 @@
-"""quota.js alone: what a key may use in any minute, with times that the test chooses."""
+"""quota.lua alone: what a key may use in any minute, with times that the test chooses."""
 
 import json
 import time
@@ -32,16 +32,16 @@ class Quota:
     def call(self, function: str, *arguments: Any) -> Any:
         answer = self.ask(function, *arguments)
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        return answer.json()[0]
 
     def take(self, policy: dict[str, Any], *, tokens: int = 0, at: float = 0) -> dict[str, Any]:
-        """``at`` is in seconds after NOW."""
-        taken: dict[str, Any] = self.call("take", policy, tokens, NOW + at * 1000)
-        return taken
+        """``at`` is in seconds after NOW. A receipt, or why there is none."""
+        receipt, *refused = self.ask("take", policy, tokens, NOW + at * 1000).json()
+        return {"ok": True, "receipt": receipt} if receipt is not None else {"ok": False, **refused[0]}
 
     def counters(self, name: str) -> dict[str, float]:
         """Of one key, without those that are zero."""
-        return {key: value for key, value in self.call("counters") if f"|{name}" in key and value}
+        return {key: value for key, value in self.call("counters").items() if f"|{name}" in key and value}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,6 @@ def quota(engine: docker.DockerClient, network: Network, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("quota")
     for file in (Path(__file__).parent / "quota").iterdir():
         (folder / file.name).write_text(file.read_text())
-    (folder / "routes.json").write_text('{"names": {}, "models": []}')
     folder.chmod(0o755)  # nginx is another user
     container = engine.containers.run(
         GATEWAY_IMAGE,
@@ -97,7 +96,7 @@ def test_so_many_requests_pass_in_a_minute_and_the_next_is_told_when(quota: Quot
 
     assert [one["ok"] for one in taken] == [True, True, True, False]
     # In the next minute, when 3 × (1 − t ÷ 60) + 1 is 3: 20 s after its beginning.
-    assert taken[3] == {"ok": False, "kind": "requests", "retrySeconds": 50, "requested": 1}
+    assert taken[3] == {"ok": False, "kind": "requests", "retry_seconds": 50, "requested": 1}
     assert not quota.take(policy, at=79)["ok"]
     assert quota.take(policy, at=80)["ok"]
 
@@ -110,7 +109,7 @@ def test_the_window_slides_over_the_end_of_a_minute(quota: Quota) -> None:
     # Two buckets that each start at zero would let ten more pass here.
     assert not quota.take(policy, at=61)["ok"]
     assert [quota.take(policy, at=66)["ok"] for _ in range(2)] == [True, False]
-    assert quota.take(policy, at=66)["retrySeconds"] == 6
+    assert quota.take(policy, at=66)["retry_seconds"] == 6
     assert [quota.take(policy, at=72)["ok"] for _ in range(2)] == [True, False]
     assert [quota.take(policy, at=300)["ok"] for _ in range(11)] == [True] * 10 + [False]
 
@@ -123,8 +122,8 @@ def test_after_the_time_that_was_told_the_request_passes(quota: Quota) -> None:
         refused = quota.take(policy, tokens=asked, at=at)
 
         assert refused["kind"] == "tokens"
-        assert not quota.take(policy, tokens=asked, at=at + refused["retrySeconds"] - 1.01)["ok"]
-        assert quota.take(policy, tokens=asked, at=at + refused["retrySeconds"])["ok"]
+        assert not quota.take(policy, tokens=asked, at=at + refused["retry_seconds"] - 1.01)["ok"]
+        assert quota.take(policy, tokens=asked, at=at + refused["retry_seconds"])["ok"]
 
 
 def test_what_is_refused_takes_nothing(quota: Quota) -> None:
@@ -143,7 +142,7 @@ def test_what_is_refused_takes_nothing(quota: Quota) -> None:
 
 def test_a_request_that_can_never_pass_is_told_no_time(quota: Quota) -> None:
     assert quota.take(key(tokens_per_minute=100), tokens=101) == {
-        "ok": False, "kind": "tokens", "retrySeconds": None, "requested": 101,
+        "ok": False, "kind": "tokens", "requested": 101,
     }  # fmt: skip
 
 
@@ -173,7 +172,7 @@ def test_what_nobody_can_tell_stays_as_it_was_estimated(quota: Quota) -> None:
     policy = key(tokens_per_minute=1000)
     receipt = quota.take(policy, tokens=100)["receipt"]
 
-    quota.call("settle", receipt, None)
+    quota.call("settle", receipt, "unknown")
 
     assert quota.counters(policy["name"]) == {f"t|{policy['name']}|29384512": 100}
 
@@ -194,7 +193,7 @@ def test_a_place_is_free_again_when_its_request_has_ended(quota: Quota) -> None:
 
     quota.call("settle", receipts[0], 7)
 
-    assert (refused["kind"], refused["retrySeconds"]) == ("concurrency", 1)
+    assert (refused["kind"], refused["retry_seconds"]) == ("concurrency", 1)
     assert [quota.take(policy)["ok"] for _ in range(2)] == [True, False]
 
 
@@ -221,7 +220,7 @@ def test_headers_tell_what_is_left_as_openai_writes_it(quota: Quota) -> None:
     assert [fresh[f"x-ratelimit-{what}-tokens"] for what in ("limit", "remaining", "reset")] == ["1000", "1000", "0s"]
 
     for _ in range(2):
-        quota.call("settle", quota.call("take", policy, 1, time.time() * 1000)["receipt"], 300)
+        quota.call("settle", quota.call("take", policy, 1, time.time() * 1000), 300)
 
     used = quota.ask("headers", policy).headers
     # Between two minutes the older one counts less and less.
@@ -235,20 +234,20 @@ def test_headers_tell_what_is_left_as_openai_writes_it(quota: Quota) -> None:
     ("refused", "says"),
     [
         (
-            {"kind": "requests", "retrySeconds": 12, "requested": 1},
+            {"kind": "requests", "retry_seconds": 12, "requested": 1},
             "The key `alice` has 5 requests a minute. Try again in 12 s.",
         ),
         (
-            {"kind": "tokens", "retrySeconds": 3, "requested": 800},
+            {"kind": "tokens", "retry_seconds": 3, "requested": 800},
             "The key `alice` has 1000 tokens a minute, and this request may take 800. Try again in 3 s.",
         ),
         (
-            {"kind": "tokens", "retrySeconds": None, "requested": 2000},
+            {"kind": "tokens", "retry_seconds": None, "requested": 2000},
             "The key `alice` has 1000 tokens a minute, and this request may take 2000: shorten the prompt, or ask for "
             "a shorter answer (`max_tokens`).",
         ),
         (
-            {"kind": "concurrency", "retrySeconds": 1, "requested": 8},
+            {"kind": "concurrency", "retry_seconds": 1, "requested": 8},
             "The key `alice` has 2 requests at the same time. Try again in 1 s.",
         ),
     ],

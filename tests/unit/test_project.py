@@ -9,7 +9,7 @@ from vllmstack.errors import HostError
 from vllmstack.project import Project, compose_project_name, find_project
 
 
-@pytest.mark.parametrize("below", [".", "deployments", "docker/gateway/njs"])
+@pytest.mark.parametrize("below", [".", "deployments", "docker/gateway/lua"])
 def test_a_command_works_in_any_folder_of_the_clone(clone: Clone, monkeypatch: pytest.MonkeyPatch, below: str) -> None:
     folder = clone.root / below
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,65 +1,48 @@
-"""The gateway's own policies: docker/gateway/njs/choice.js itself, run by Node.js."""
+"""The gateway's own policies: docker/gateway/lua/choice.lua itself, run by LuaJIT as in the gateway."""
 
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
-from vllmstack.errors import HostError, Problem
+from lupa.luajit21 import LuaRuntime
+
 from vllmstack.simulation.gateway import ReplicaView
 from vllmstack.simulation.policies import Asked
 
-_RUNNER = Path(__file__).with_name("choice.mjs")
-
 
 class DeployedPolicy:
-    """One of choice.js's policies."""
+    """A policy of ``choice_file``, which is the gateway's choice.lua, by the name that a deployment's ``routing`` gives."""
 
-    def __init__(self, name: str, process: "subprocess.Popen[str]") -> None:
+    def __init__(self, name: str, choice_file: Path) -> None:
         self._name = name
-        self._process = process
+        # Digests are bytes, and Lua's strings too.
+        self._lua = LuaRuntime(encoding="latin-1", unpack_returned_tuples=True, register_eval=False)
+        self._choose: Callable[..., tuple[int, str]] = self._lua.execute(
+            choice_file.read_bytes().decode("latin-1")
+        ).choose
 
     def choose(self, asked: Asked, replicas: Sequence[ReplicaView]) -> int:
         """What the gateway would choose."""
-        values = [(replica.in_flight, replica.pending_tokens, replica.matched_tokens) for replica in replicas]
-        request = {
-            "tokens": asked.tokens,
-            "session": _digest(asked.session),
-            "affinity": _digest(asked.prefix),
-            "turn": asked.number,
-        }
-        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 PT018 # PIPE
-        self._process.stdin.write(json.dumps([self._name, values, request]) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        index, _ = self._choose(
+            self._name,
+            self._lua.table_from([self._told(number, replica) for number, replica in enumerate(replicas, 1)]),
+            self._lua.table(
+                tokens=asked.tokens, session=_digest(asked.session), affinity=_digest(asked.prefix), turn=asked.number
+            ),
+        )
+        return index - 1
+
+    def _told(self, number: int, replica: ReplicaView) -> Any:
+        return self._lua.table(
+            number=number,
+            in_flight=replica.in_flight,
+            pending=replica.pending_tokens,
+            matched=replica.matched_tokens,
+            weight=1,
+        )
 
 
 def _digest(text: str) -> str:
-    """Hexadecimal, as prefix.js hands them to choice.js."""
-    return blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-@contextmanager
-def deployed_policy(name: str, choice_file: Path) -> Iterator[DeployedPolicy]:
-    """A policy of ``choice_file``, which is the gateway's choice.js, by the name that a deployment's ``routing`` gives.
-
-    Raises:
-        HostError: there is no Node.js.
-    """
-    node = shutil.which("node")
-    if node is None:
-        raise HostError(
-            Problem(
-                fact="there is no Node.js, which runs the gateway's routing in the simulator",
-                hint="install it: apt-get install nodejs",
-            )
-        )
-    command = [node, str(_RUNNER), str(choice_file)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield DeployedPolicy(name, process)
-        finally:
-            process.terminate()
+    """Eight bytes, as prefix.lua hands them to choice.lua."""
+    return blake2b(text.encode(), digest_size=8).digest().decode("latin-1")

@@ -8,7 +8,7 @@ from vllmstack.simulation.requests import Piece
 
 @dataclass(slots=True)
 class ReplicaView:
-    """One replica, as the gateway sees it (docker/gateway/njs/choice.js)."""
+    """One replica, as the gateway sees it (docker/gateway/lua/choice.lua)."""
 
     name: str
     in_flight: int = 0
@@ -21,7 +21,7 @@ class ReplicaView:
 
 
 class PrefixIndex:
-    """Which replica was given which prefix: a bit mask a prefix, as docker/gateway/njs/affinity.js keeps it."""
+    """Which replica was given which prefix: a bit mask a prefix, as docker/gateway/lua/affinity.lua keeps it."""
 
     def __init__(self, replicas: Sequence[ReplicaView], capacity: int) -> None:
         self._replicas = replicas

@@ -45,6 +45,11 @@ function bodies.text()
   return text
 end
 
+--- Whether a text is UTF-8, as JSON has to be. Engines look for themselves: this is for what the gateway says again.
+function bodies.is_utf8(text)
+  return ngx.re.find(text, "^", "uo") ~= nil
+end
+
 --- The object in a text, or nil, and why: `invalid_json` or `request_too_complex`, with a sentence.
 function bodies.parse(text)
   if #text > SMALL and exceeds(text) then

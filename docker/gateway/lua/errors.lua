@@ -3,6 +3,7 @@
 
 local cjson = require "cjson"
 
+local bodies = require "gateway.bodies"
 local deployment = require "gateway.deployment"
 local replicas = require "gateway.replicas"
 
@@ -61,7 +62,7 @@ local function quoted(text)
   if #text > 128 then
     text = text:sub(1, 128):gsub("[\192-\255][\128-\191]*$", "")
   end
-  if not ngx.re.find(text, "^", "u") then
+  if not bodies.is_utf8(text) then
     text = text:gsub("[\128-\255]", "?")
   end
   return text

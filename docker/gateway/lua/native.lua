@@ -3,6 +3,7 @@
 local cjson = require "cjson"
 
 local answers = require "gateway.answers"
+local bodies = require "gateway.bodies"
 local deployment = require "gateway.deployment"
 local errors = require "gateway.errors"
 local health = require "gateway.health"
@@ -23,6 +24,16 @@ local function model_of(policy, name)
     return errors.fail(400, "missing_model", message, {param = "model"})
   end
   return routing.model_for(policy, name), name
+end
+
+-- Who asks, the body and its text. Prompts are a part of the answer: what is not UTF-8 cannot be.
+local function read()
+  local policy = keys.policy("POST")
+  local body, text = routing.read()
+  if not bodies.is_utf8(text) then
+    return errors.fail(400, "invalid_json", "The request body is not UTF-8.")
+  end
+  return policy, body, text
 end
 
 -- Prompt and continuation together, as older servers answer; of choices `from` to `to`.
@@ -51,8 +62,7 @@ end
 
 --- access_by_lua of POST /generate: {prompt, …} → {text: [prompt + continuation, …]}
 function native.generate()
-  local policy = keys.policy("POST")
-  local body, text = routing.read()
+  local policy, body, text = read()
   local prompt = body.prompt
   if type(prompt) ~= "string" then
     return errors.fail(400, "missing_prompt", "The request needs a `prompt` that is text.", {param = "prompt"})
@@ -76,8 +86,7 @@ end
 
 --- access_by_lua of POST /batch_generate: {prompts, …} → {results: [{text: […]}, …]} in the prompts' order
 function native.batch_generate()
-  local policy = keys.policy("POST")
-  local body, text = routing.read()
+  local policy, body, text = read()
   local prompts = body.prompts
   if not is_texts(prompts) then
     return errors.fail(400, "missing_prompts", "The request needs `prompts`, a list of texts.", {param = "prompts"})

@@ -342,8 +342,8 @@ def test_metrics_of_the_pinned_vllm_are_understood(modules: tuple[ModuleType, Mo
 
 def test_the_gateway_reads_the_same_metrics(modules: tuple[ModuleType, ModuleType]) -> None:
     _, evidence = modules
-    text = (ROOT / "docker/gateway/njs/progress.js").read_text()
-    assert [name for name in evidence.MOVING if f"'{name}'" not in text] == []
+    text = (ROOT / "docker/gateway/lua/progress.lua").read_text()
+    assert [name for name in evidence.MOVING if f'"{name}"' not in text] == []
 
 
 def test_several_engines_of_one_server_are_added_up_and_a_quoted_name_is_read(
