@@ -16,11 +16,8 @@ class DeployedPolicy:
 
     def __init__(self, name: str, choice_file: Path) -> None:
         self._name = name
-        # Digests are bytes, and Lua's strings too.
-        self._lua = LuaRuntime(encoding="latin-1", unpack_returned_tuples=True, register_eval=False)
-        self._choose: Callable[..., tuple[int, str]] = self._lua.execute(
-            choice_file.read_bytes().decode("latin-1")
-        ).choose
+        self._lua = LuaRuntime(unpack_returned_tuples=True, register_eval=False)
+        self._choose: Callable[..., tuple[int, str]] = self._lua.execute(choice_file.read_text()).choose
 
     def choose(self, asked: Asked, replicas: Sequence[ReplicaView]) -> int:
         """What the gateway would choose."""
@@ -43,6 +40,6 @@ class DeployedPolicy:
         )
 
 
-def _digest(text: str) -> str:
-    """Eight bytes, as prefix.lua hands them to choice.lua."""
-    return blake2b(text.encode(), digest_size=8).digest().decode("latin-1")
+def _digest(text: str) -> int:
+    """32 bits, as prefix.lua hands them to choice.lua."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=4).digest(), signed=True)

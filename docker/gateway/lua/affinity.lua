@@ -1,4 +1,4 @@
--- Which replica has most likely which prefix in its cache: hash of a chain → bit mask of replicas (dict `prefixes`).
+-- Which replica has most likely which prefix in its cache: hash of a prefix → bit mask of replicas (dict `prefixes`).
 --
 -- A replica's bit is its slot, which changes when it restarts with an empty cache (health.lua). Masks are doubles, whole up
 -- to 2^53: bit operations would end at 31. Two workers that write one mask at a time lose one of the bits: a hint less.

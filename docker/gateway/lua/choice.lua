@@ -3,22 +3,13 @@
 -- A replica is {number, in_flight, pending, matched, weight}: its place in the deployment, requests in flight, prompt tokens
 -- of theirs that have not brought a first byte yet, tokens of this request's prompt that it has most likely in its prefix
 -- cache, and the share of its normal load that it may take (1, or less while it starts slowly). A request is {tokens, session,
--- affinity, turn}: session and affinity are digests (bytes), or empty.
+-- affinity, turn}: session and affinity are whole numbers of 32 bits that stand for a text (prefix.lua), or nil.
 --
 -- Every request comes by here: plain loops over numbers, which LuaJIT makes machine code of.
 
 local bit = require "bit"
 
 local choice = {}
-
--- The first 32 bits of a digest; of none, any.
-local function number(digest)
-  if digest == "" then
-    return math.random(0, 4294967295)
-  end
-  local a, b, c, d = digest:byte(1, 4)
-  return ((a * 256 + b) * 256 + c) * 256 + d
-end
 
 -- The low 32 bits of a product, signed: a double keeps 53.
 local function multiply(a, b)
@@ -59,7 +50,7 @@ local function least(replicas, scores, affinity)
     return best
   end
   local lowest = scores[best]
-  local key = number(replicas[best].matched > 0 and "" or affinity)
+  local key = replicas[best].matched == 0 and affinity or math.random(0, 4294967295)
   local highest = -1
   for i = 1, #scores do
     if scores[i] == lowest then
@@ -103,18 +94,17 @@ end
 
 -- Rendezvous hashing with bounded loads: each session has an order of replicas, and takes the first below the bound.
 local function session(replicas, request)
-  if request.session == "" then
+  if not request.session then
     return least_requests(replicas, request)
   end
   local bound = bounds(replicas)
-  local key = number(request.session)
   local order, bounded = {}, {}
   for i = 1, #replicas do
-    order[i] = -rank(key, replicas[i])
+    order[i] = -rank(request.session, replicas[i])
     bounded[i] = replicas[i].in_flight + 1 <= math.ceil(bound * replicas[i].weight) and order[i] or math.huge
   end
-  local first = least(replicas, order, "")
-  local index = least(replicas, bounded, "")
+  local first = least(replicas, order)
+  local index = least(replicas, bounded)
   return index, index == first and "session" or "bound"
 end
 

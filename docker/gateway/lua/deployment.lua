@@ -4,6 +4,8 @@
 
 local cjson = require "cjson"
 
+local digest = require("gateway.prefix").digest
+
 local FILE = "/etc/vllmstack/gateway/routes.json"
 
 local function read()
@@ -29,8 +31,9 @@ for _, model in ipairs(routes.models) do
   end
   for _, adapter in ipairs(model.adapters) do
     model.adapts[adapter] = true
-    model.seeds[adapter] = model.pool .. " " .. adapter -- an adapter's KV cache is not its base model's
+    model.seeds[adapter] = digest(0, model.pool .. " " .. adapter) -- an adapter's KV cache is not its base model's
   end
+  model.seed = digest(0, model.pool)
   model.waiting = "w|" .. name
   model.waiting_of = {interactive = "w|" .. name .. "|interactive", batch = "w|" .. name .. "|batch"}
   model.service = "s|" .. name

@@ -20,6 +20,8 @@ end
 
 --- init_worker_by_lua.
 function periodic.start()
+  -- A worker of Lua holds a few MB: it may use some more before it is tidied up, which a request then hardly pays for.
+  collectgarbage("setpause", 500)
   math.randomseed(ngx.now() * 1000 + ngx.worker.pid())
   if ngx.worker.id() == 0 then
     every(1, "keys", key_file.refresh)

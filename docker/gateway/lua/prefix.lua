@@ -4,6 +4,13 @@
 -- blocks of 16 tokens), and a long text is cut where its length alone says, so that documents that differ at their end still
 -- share their beginning.
 
+local bit = require "bit"
+local ffi = require "ffi"
+
+-- zlib's, which nginx is linked with.
+ffi.cdef "unsigned long crc32(unsigned long crc, const char *buffer, unsigned int length);"
+local bytes = ffi.typeof("const char *")
+
 local LEAST = 256 -- bytes, some 64 tokens
 local SLICE = 2048
 local MOST = 64 -- boundaries; what comes after them is one more piece of prompt
@@ -50,9 +57,11 @@ local function text(value)
   return (value == nil or value == ngx.null) and "" or written(value)
 end
 
---- 64 bits of the digest of both, as bytes: enough for a hint.
-function prefix.digest(previous, added)
-  return ngx.md5_bin(previous .. added):sub(1, 8)
+--- 32 bits that stand for a text, or for a part of one behind what `before` stands for; from `from` on, `length` bytes of it.
+-- A whole number, with a sign. Two prefixes in a thousand million are taken for each other: it is a hint.
+function prefix.digest(before, added, from, length)
+  local start = ffi.cast(bytes, added) + (from or 0)
+  return bit.tobit(tonumber(ffi.C.crc32(before % 4294967296, start, length or #added)))
 end
 
 -- What a message adds to the prompt. Its role is left out: it tells no two prompts apart that their texts do not.
@@ -67,28 +76,27 @@ end
 -- {hashes, tokens, total}: the chain, the tokens up to each of its boundaries, and all tokens; four bytes each.
 local function chain(seed, pieces)
   local hashes, tokens, links = {}, {}, 0
-  local hash, waiting, total = seed, "", 0
+  -- `hash` stands for all text that came before, of which `waiting` bytes came after the last boundary.
+  local hash, waiting, total = seed, 0, 0
   for i = 1, #pieces do
     local added = pieces[i]
     if type(added) ~= "string" then
       added = spoken(added)
     end
+    local from, left = 0, #added
+    while waiting + left > SLICE and links < MOST do
+      local length = SLICE - waiting
+      hash = prefix.digest(hash, added, from, length)
+      from, left, waiting, links = from + length, left - length, 0, links + 1
+      hashes[links] = hash
+      tokens[links] = math.floor((total + from + 3) / 4)
+    end
     total = total + #added
     if links < MOST then
-      waiting = waiting == "" and added or waiting .. added
-      local left, from = #waiting, 1
-      while left > SLICE and links < MOST do
-        hash = prefix.digest(hash, waiting:sub(from, from + SLICE - 1))
-        from, left, links = from + SLICE, left - SLICE, links + 1
-        hashes[links] = hash
-        tokens[links] = math.floor((total - left + 3) / 4)
-      end
-      if from > 1 then
-        waiting = waiting:sub(from)
-      end
-      if left >= LEAST and links < MOST then
-        hash = prefix.digest(hash, waiting)
-        waiting, links = "", links + 1
+      hash = prefix.digest(hash, added, from, left)
+      waiting = waiting + left
+      if waiting >= LEAST then
+        waiting, links = 0, links + 1
         hashes[links] = hash
         tokens[links] = math.floor((total + 3) / 4)
       end
@@ -116,7 +124,7 @@ local function pieces(body)
 end
 
 --- boundaries(body, seed) → {hashes, tokens, total}: the chain's hashes, the tokens (estimated) up to each, and of all.
--- `seed` keeps models apart. Four bytes a token: only the proportion of what matched to what is new counts.
+-- `seed`, a hash, keeps models apart. Four bytes a token: only the proportion of what matched to what is new counts.
 function prefix.boundaries(body, seed)
   return chain(seed, pieces(body))
 end

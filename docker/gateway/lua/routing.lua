@@ -37,7 +37,7 @@ local function session_key(body)
   if type(key) ~= "string" or key == "" then
     key = body.user
   end
-  return type(key) == "string" and key ~= "" and prefix.digest("", key:sub(1, 256)) or ""
+  return type(key) == "string" and key ~= "" and prefix.digest(0, key) or nil
 end
 
 -- A split's model by its weights; also starts the mirror's share.
@@ -83,9 +83,9 @@ local function send(model, body, replicas, chain)
   local masks = affinity.match(chain, replicas)
   local index, reason = choice.choose(model.policy, replicas, {
     tokens = chain.total,
-    session = model.policy == "session" and session_key(body) or "",
+    session = model.policy == "session" and session_key(body) or nil,
     turn = model.policy == "round-robin" and ngx.shared.load:incr(model.turns, 1, 0) or 0,
-    affinity = chain.hashes[1] or "", -- what is too short to have a prefix goes anywhere
+    affinity = chain.hashes[1], -- what is too short to have a prefix goes anywhere
   })
   local replica = replicas[index]
   local tokens = chain.total - replica.matched
@@ -103,7 +103,7 @@ end
 
 --- Quota, queue and choice of a request whose model is known.
 function routing.dispatch(policy, model, body)
-  local chain = prefix.boundaries(body, model.seeds[body.model] or model.pool)
+  local chain = prefix.boundaries(body, model.seeds[body.model] or model.seed)
   if deployment.api_keys then
     spending.begin(policy, body, chain.total)
   end
