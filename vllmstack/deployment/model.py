@@ -28,7 +28,7 @@ GpuId = Annotated[Whole, Field(ge=0)]
 Weight = Annotated[Number, Field(gt=0, le=100_000)]
 
 MOST_REPLICAS = 48
-"""Of one model. The gateway notes who has a prompt's beginning as bits of a number: JavaScript's hold 52, and the spare
+"""Of one model. The gateway notes who has a prompt's beginning as bits of a number: Lua's hold 52, and the spare
 ones are for replicas that were started again, whose old bits mean nothing."""
 
 

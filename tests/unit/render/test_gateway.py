@@ -17,7 +17,7 @@ HEADING = """\
 """
 
 TWO_MODELS = {
-    "gateway/admission.conf": f"{HEADING}# No limit of requests a minute.\n",
+    "gateway/admission.conf": f"{HEADING}# No keys, and no limit of requests a minute.\n",
     "gateway/limits.conf": f"""\
 {HEADING}client_max_body_size 32m;
 proxy_connect_timeout 2000ms;
@@ -25,8 +25,6 @@ proxy_read_timeout 600s;
 proxy_send_timeout 60s;
 proxy_next_upstream_timeout 540000ms;
 proxy_next_upstream_tries 3;
-js_path /etc/nginx/njs/open;
-map "" $key_name {{ default ""; }}
 """,
     "gateway/listen.conf": f"{HEADING}listen 8080 default_server;\n",
     "gateway/mirror.conf": f"{HEADING}# No split has a mirror.\n",
@@ -39,6 +37,11 @@ map "" $key_name {{ default ""; }}
     "llama": 0,
     "smoke": 1
   },
+  "listed": [
+    "RedHatAI/Llama-3.2-1B",
+    "llama",
+    "smoke"
+  ],
   "splits": {},
   "models": [
     {
@@ -137,9 +140,9 @@ def test_two_models_give_this_text_and_the_same_text_again() -> None:
 
 def test_keys_change_only_whether_they_are_asked_for() -> None:
     assert changes(api_keys_file="keys.json") == {
-        "gateway/limits.conf": (
-            ["js_path /etc/nginx/njs/open;", 'map "" $key_name { default ""; }'],
-            ["js_path /etc/nginx/njs/keyed;", "js_import keys.js;", "js_set $key_name keys.name;"],
+        "gateway/admission.conf": (
+            ["# No keys, and no limit of requests a minute."],
+            ['rewrite_by_lua_block { require("gateway.keys").name() }'],
         ),
         "gateway/routes.json": (['  "api_keys": false,'], ['  "api_keys": true,']),
     }
@@ -160,7 +163,10 @@ def test_tls_replaces_the_plain_port() -> None:
 
 def test_requests_a_minute_are_counted_by_key_and_told_to_the_error_page() -> None:
     assert changes(requests_per_minute=60) == {
-        "gateway/admission.conf": (["# No limit of requests a minute."], ["limit_req zone=requests burst=59 nodelay;"]),
+        "gateway/admission.conf": (
+            ["# No keys, and no limit of requests a minute."],
+            ["limit_req zone=requests burst=59 nodelay;"],
+        ),
         "gateway/limits.conf": ([], ["limit_req_zone $limit_key zone=requests:4m rate=60r/m;"]),
         "gateway/routes.json": (['  "requests_per_minute": null,'], ['  "requests_per_minute": 60,']),
     }
@@ -235,7 +241,7 @@ def test_an_adapter_is_a_name_of_its_model_and_no_alias() -> None:
     assert (made["models"][1]["aliases"], made["models"][1]["adapters"]) == (["l"], ["sql", "tone"])
 
 
-def test_what_a_model_sets_is_told_to_njs() -> None:
+def test_what_a_model_sets_is_told_to_lua() -> None:
     (model,) = routes(
         LLAMA
         | {"routing": "least-requests", "admission": {"max_in_flight": 7, "max_queue_seconds": 0.5, "hold_seconds": 0}}
