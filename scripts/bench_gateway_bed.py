@@ -1,15 +1,14 @@
 """Where the gateway's cost is measured: containers with cores of their own, and what each of them used.
 
-The gateway under test has one core; client and upstreams have the others. Everything is reached by its address on a
-bridge network: a published port would cost a proxy.
+The gateway under test has one core; client and upstreams have the others. Everything is in one network namespace, that
+of an idle container, and reached by its address there: Docker's bridge, its packet filters and the devices that every
+container has cost as much as a proxy does, and are the host's. ``bridge=True`` gives each a namespace of its own.
 """
 
 import json
 import os
 import subprocess
 import time
-import urllib.error
-import urllib.request
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -82,7 +81,7 @@ http {
         keepalive 64;
     }
     server {
-        listen 8080;
+        listen 8081;
         location / {
             proxy_http_version 1.1;
             proxy_set_header Connection "";
@@ -154,9 +153,17 @@ class ProcessSubject:
 
 
 class Bed:
-    """Containers on one network; all of them end with it."""
+    """Containers on one network; all of them end with it. Root only: others may not enter a container's network.
 
-    def __init__(self, *, image: str, upstream_image: str, gateway_core: int, other_cores: Sequence[int]) -> None:
+    In one namespace both replicas are one server: it has two names.
+    """
+
+    def __init__(
+        self, *, image: str, upstream_image: str, gateway_core: int, other_cores: Sequence[int], bridge: bool
+    ) -> None:
+        if os.geteuid() != 0:
+            raise SystemExit("client and routers run in a container's network, which only root may enter")
+        self._bridge = bridge
         self.gateway_core = str(gateway_core)
         self.other_cores = ",".join(map(str, other_cores))
         self._image = image
@@ -168,7 +175,18 @@ class Bed:
     def __enter__(self) -> "Bed":
         self._network = self._docker.networks.create(PREFIX + uuid.uuid4().hex[:8], driver="bridge")
         self._ending.callback(self._network.remove)
+        # Whose network the others share, or routers alone.
+        self._idle = self._start("idle", self._upstream_image, self.gateway_core, ["sleep", "infinity"], {})
+        self._idle.reload()
         return self
+
+    @property
+    def inside(self) -> list[str]:
+        """The words before a command of this host that make it run where the gateway's clients are."""
+        return [] if self._bridge else self._enter()
+
+    def _enter(self) -> list[str]:
+        return ["nsenter", f"--net=/proc/{self._idle.attrs['State']['Pid']}/ns/net"]
 
     def __exit__(self, *exception: object) -> None:
         self._ending.close()
@@ -191,6 +209,7 @@ class Bed:
 
     def address(self, container: Container) -> str:
         """On the network."""
+        container = container if self._bridge else self._idle
         container.reload()
         return str(container.attrs["NetworkSettings"]["Networks"][self._network.name]["IPAddress"])
 
@@ -202,7 +221,7 @@ class Bed:
         folders = {folder / "gateway": "/etc/vllmstack/gateway"}
         container = self._start("gateway", self._image, self.gateway_core, None, folders)
         url = f"http://{self.address(container)}:{listen_port(described.gateway)}"
-        await_answer(url + "/ready", lambda: _log(container))
+        await_answer(url + "/ready", lambda: _log(container), self.inside)
         return ContainerSubject(container, url)
 
     def plain(self, folder: Path, workers: int) -> ContainerSubject:
@@ -210,24 +229,15 @@ class Bed:
         write(folder / "plain.conf", PLAIN_PROXY.replace("__WORKERS__", str(workers)))
         command = ["nginx", "-c", "/bench/plain.conf", "-g", "daemon off;"]
         container = self._start("plain", self._image, self.gateway_core, command, {folder: "/bench"})
-        url = f"http://{self.address(container)}:8080"
-        await_answer(url + "/health", lambda: _log(container))
+        url = f"http://{self.address(container)}:8081"
+        await_answer(url + "/health", lambda: _log(container), self.inside)
         return ContainerSubject(container, url)
 
     def router(self, command: Sequence[str], port: int) -> ProcessSubject:
-        """A router, a program of this host, behind the same bridge as the others: in the network of an idle container.
-
-        Raises:
-            SystemExit: only root may enter a container's network.
-        """
-        if os.geteuid() != 0:
-            raise SystemExit("routers are measured in a container's network, which only root may enter")
-        idle = self._start("router", self._upstream_image, self.gateway_core, ["sleep", "infinity"], {})
-        host = self.address(idle)
-        network = f"--net=/proc/{idle.attrs['State']['Pid']}/ns/net"
+        """A router, a program of this host, in the idle container's network."""
+        host = self.address(self._idle)
         words = [
-            "nsenter", network, "taskset", "--cpu-list", self.gateway_core, *command,
-            "--host", host, "--port", str(port),
+            *self._enter(), "taskset", "--cpu-list", self.gateway_core, *command, "--host", host, "--port", str(port),
         ]  # fmt: skip
         log = subprocess.DEVNULL
         process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
@@ -238,7 +248,7 @@ class Bed:
 
         self._ending.callback(end)
         url = f"http://{host}:{port}"
-        await_answer(url + "/health", lambda: f"{' '.join(command)} (status {process.poll()})")
+        await_answer(url + "/health", lambda: f"{' '.join(command)} (status {process.poll()})", self.inside)
         return ProcessSubject(process, url)
 
     def upstream_urls(self) -> list[str]:
@@ -248,27 +258,29 @@ class Bed:
     def _upstreams(self, image: str, command: Sequence[str], files: dict[str, str], folder: Path) -> None:
         for name, text in files.items():
             write(folder / name, text)
-        for service in SERVICES:
+        for service in SERVICES if self._bridge else SERVICES[:1]:
             self._replicas.append(self._start(service, image, self.other_cores, command, {folder: "/bench"}))
         for url in self.upstream_urls():
-            await_answer(url + "/health", lambda: "\n".join(map(_log, self._replicas)))
+            await_answer(url + "/health", lambda: "\n".join(map(_log, self._replicas)), self.inside)
 
     def _start(
         self, service: str, image: str, cores: str, command: Sequence[str] | None, folders: dict[Path, str]
     ) -> Container:
+        shares = not self._bridge and service != "idle"
         container = self._docker.containers.create(
             image,
             list(command) if command else None,
             name=f"{PREFIX}{uuid.uuid4().hex[:8]}-{service}",
-            network_mode="none",
+            network_mode=f"container:{self._idle.id}" if shares else "none",
             volumes={str(folder): {"bind": inside, "mode": "ro"} for folder, inside in folders.items()},
             cpuset_cpus=cores,
             healthcheck={"test": ["NONE"]},  # the image's own would be counted
             tmpfs={"/tmp": "mode=1777,size=256m"},  # noqa: S108 - the container's own
         )
         self._ending.callback(container.remove, force=True)
-        self._docker.networks.get("none").disconnect(container)
-        self._network.connect(container, aliases=[service])
+        if not shares:
+            self._docker.networks.get("none").disconnect(container)
+            self._network.connect(container, aliases=[service] if self._bridge else list(SERVICES))
         container.start()
         return container
 
@@ -279,17 +291,18 @@ def write(file: Path, text: str) -> None:
     file.write_text(text)
 
 
-def await_answer(url: str, why: Callable[[], str]) -> None:
-    """Returns once a GET is answered with 200.
+def await_answer(url: str, why: Callable[[], str], inside: Sequence[str]) -> None:
+    """Returns once a GET is answered with 200; ``inside`` are the words that make a command run in the right network.
 
     Raises:
         SystemExit: not within half a minute; ``why`` says more.
     """
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
-        with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310
-            if answer.status == 200:
-                return
+        words = [*inside, "curl", "--silent", "--fail", "--output", "/dev/null", "--max-time", "2", url]
+        asked = subprocess.run(words, check=False)
+        if asked.returncode == 0:
+            return
         time.sleep(0.1)
     raise SystemExit(f"{url} does not answer:\n{why()[-3000:]}")
 

@@ -5,7 +5,7 @@
 The gateway's own image with a really rendered configuration (two replicas, `lmetric`) on one core; wrk or a client of
 this repository, and the upstreams, on the others. CPU is that of the gateway's control group. In turns with it, on the
 same core: the same nginx as a plain proxy, and sglang-router and vllm-router with their cache-aware policies where a
-Python that has them is given (root only: they run in a container's network, since the loopback would cost them less).
+Python that has them is given. All share one network namespace; with --bridge each has its own on a bridge of Docker's.
 """
 
 import argparse
@@ -78,6 +78,7 @@ class Bench:
         self._console = console
         self._gateway_core, *self._other_cores = cores()
         self._pin = ["taskset", "--cpu-list", ",".join(map(str, self._other_cores))]
+        self._inside: list[str] = []
         write(folder / "post.lua", wrk_script())
 
     def requests(self) -> Rounds:
@@ -137,9 +138,11 @@ class Bench:
             upstream_image=REPLICA_IMAGE,
             gateway_core=self._gateway_core,
             other_cores=self._other_cores,
+            bridge=self._options.bridge,
         )
 
     def _gateway(self, bed: Bed) -> ContainerSubject:
+        self._inside = bed.inside
         return bed.gateway(self._folder / "gateway", deployment())
 
     def _plain(self, bed: Bed) -> ContainerSubject:
@@ -158,8 +161,8 @@ class Bench:
 
     def _wrk(self, subject: Subject) -> dict[str, float]:
         command = [
-            *self._pin, "wrk", "--threads", "1", "--connections", str(self._options.connections), "--duration",
-            f"{self._options.seconds}s", "--script", str(self._folder / "post.lua"), subject.url + PATH,
+            *self._inside, *self._pin, "wrk", "--threads", "1", "--connections", str(self._options.connections),
+            "--duration", f"{self._options.seconds}s", "--script", str(self._folder / "post.lua"), subject.url + PATH,
         ]  # fmt: skip
         before = subject.cpu_seconds()
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -180,7 +183,7 @@ class Bench:
 
     def _client(self, urls: list[str], *options: object) -> dict[str, float]:
         script = str(Path(__file__).with_name("bench_gateway_client.py"))
-        words = [*self._pin, sys.executable, script, *urls, *map(str, options)]
+        words = [*self._inside, *self._pin, sys.executable, script, *urls, *map(str, options)]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         if not done.stdout.strip():
             raise SystemExit(f"the client failed:\n{done.stderr[-3000:]}")
@@ -247,11 +250,12 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--answers", type=int, default=5, help="of each stream in one round")
     parser.add_argument("--held-streams", type=int, default=2000)
+    parser.add_argument("--bridge", action="store_true", help="a network namespace for each")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     console = Console(width=120)
-    if len(cores()) < 2 or shutil.which("wrk") is None:
-        raise SystemExit("it takes two cores, and wrk (apt-get install wrk)")
+    if len(cores()) < 2 or not all(map(shutil.which, ("wrk", "curl", "nsenter"))):
+        raise SystemExit("it takes two cores, wrk and curl (apt-get install wrk curl util-linux)")
     client = docker.from_env()
     build(client, GATEWAY_IMAGE, ROOT / "docker/gateway")
     build(client, REPLICA_IMAGE, ROOT / "tests/gateway/replica")  # it has Python
@@ -265,7 +269,12 @@ def main() -> int:
     results = {"requests": requests, "chunks": chunks, "held": held, "verdict": verdict}
     report(results, console)
     if options.json:
-        facts = {"date": time.strftime("%Y-%m-%d"), "cores": len(cores()), "connections": options.connections}
+        facts = {
+            "date": time.strftime("%Y-%m-%d"),
+            "cores": len(cores()),
+            "bridge": options.bridge,
+            "connections": options.connections,
+        }
         write(options.json, json.dumps({**facts, **results}, indent=1) + "\n")
     return 0 if all(row["met"] for row in verdict.values()) else 1
 
