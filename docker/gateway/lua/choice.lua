@@ -64,11 +64,11 @@ local function least(replicas, scores, affinity)
 end
 
 -- LMetric (arXiv 2603.15202): the tokens to prefill before a first token, times the requests to share the steps with. New
--- tokens count three times: a second copy of a prefix also takes the place of what others use. Four requests above the
--- bound are allowed: with a few in flight the bound alone would scatter conversations (docs/concepts/routing.md has the
--- figures of both).
+-- tokens count twice: a second copy of a prefix also takes the place of what others use. Eight requests above the bound are
+-- allowed: with a few in flight the bound alone would scatter conversations (docs/concepts/routing.md has the figures of
+-- both).
 local function lmetric(replicas, request)
-  local most = bounds(replicas) + 4
+  local most = bounds(replicas) + 8
   local scores = {}
   for i = 1, #replicas do
     local replica = replicas[i]
@@ -77,7 +77,7 @@ local function lmetric(replicas, request)
     if shared >= most * weight + 1 then
       scores[i] = math.huge
     else
-      scores[i] = (replica.pending + 3 * (request.tokens - replica.matched) + 16) * shared / weight
+      scores[i] = (replica.pending + 2 * (request.tokens - replica.matched) + 16) * shared / weight
     end
   end
   local index = least(replicas, scores, request.affinity)
