@@ -11,10 +11,12 @@ requests a second at capacity.
 import argparse
 import asyncio
 import json
+import os
 import random
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from time import perf_counter
@@ -121,6 +123,9 @@ def main() -> int:
     numbers = count()
     with BenchStack("vllmstack-bench-overload", Path(__file__).with_suffix(".yaml")) as stack:
         stack.up()
+        # The client shares the engines' cores: one that has to wait for them measures itself. Root only.
+        with suppress(PermissionError):
+            os.nice(-20)
         asyncio.run(closed_loop(stack.url, 10, numbers))  # what is done for the first time is nobody's
         capacity = figures(*asyncio.run(closed_loop(stack.url, options.seconds, numbers)))
         console.print("capacity", capacity)
