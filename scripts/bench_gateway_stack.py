@@ -13,10 +13,12 @@ import docker
 import yaml
 
 from vllmstack import engine_metrics
+from vllmstack.render.gateway import PLAIN_PORT
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "smoke"
 UP_SECONDS = 900
+PERIOD_MICROSECONDS = 20_000
 
 
 class BenchStack:
@@ -29,7 +31,13 @@ class BenchStack:
         [model] = self._described["models"]
         model["source"] = {"directory": str(ROOT / "models" / MODEL)}  # the variants lie elsewhere
         self._model: dict[str, Any] = model
-        self.url = f"http://127.0.0.1:{self._described['gateway']['port']}"
+
+    @property
+    def url(self) -> str:
+        """The gateway's own address: a process of Docker's, behind a published port, waits for the cores too."""
+        label = [f"com.docker.compose.project={self._project}", "com.docker.compose.service=gateway"]
+        [address] = _addresses(label).values()
+        return f"http://{address}:{PLAIN_PORT}"
 
     def __enter__(self) -> "BenchStack":
         return self
@@ -45,6 +53,14 @@ class BenchStack:
             file.write_text(yaml.safe_dump(described))
             self._vllmstack("up", str(file))
 
+    def hold_engines(self, cores: float) -> None:
+        """Gives each engine so much of a core: one that has work takes all there is, also what the others need."""
+        label = [f"com.docker.compose.project={self._project}", "vllmstack.model"]
+        client = docker.from_env()
+        for engine in client.containers.list(filters={"label": label}):
+            engine.update(cpu_period=PERIOD_MICROSECONDS, cpu_quota=round(cores * PERIOD_MICROSECONDS))
+        client.close()
+
     def readings(self, names: Iterable[str]) -> dict[str, engine_metrics.Reading]:
         """Of every engine, by its service."""
         wanted = tuple(names)
@@ -58,15 +74,8 @@ class BenchStack:
             _fetch(f"{url}/reset_prefix_cache", b"")
 
     def _engines(self) -> dict[str, str]:
-        label = [f"com.docker.compose.project={self._project}", "vllmstack.model"]
-        client = docker.from_env()
-        found: dict[str, str] = {}
-        for one in client.api.containers(filters={"label": label}):
-            networks: Mapping[str, Mapping[str, str]] = one["NetworkSettings"]["Networks"]
-            address = next(network["IPAddress"] for network in networks.values() if network["IPAddress"])
-            found[one["Labels"]["com.docker.compose.service"]] = f"http://{address}:8000"
-        client.close()
-        return dict(sorted(found.items()))
+        found = _addresses([f"com.docker.compose.project={self._project}", "vllmstack.model"])
+        return {service: f"http://{address}:8000" for service, address in sorted(found.items())}
 
     def _vllmstack(self, *words: str) -> None:
         command = [sys.executable, "-m", "vllmstack", *words]
@@ -75,6 +84,18 @@ class BenchStack:
         )
         if done.returncode:
             raise SystemExit(f"vllmstack {words[0]} failed:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def _addresses(labels: list[str]) -> dict[str, str]:
+    """Service → address, of the containers that have all labels."""
+    client = docker.from_env()
+    found: dict[str, str] = {}
+    for one in client.api.containers(filters={"label": labels}):
+        networks: Mapping[str, Mapping[str, str]] = one["NetworkSettings"]["Networks"]
+        address = next(network["IPAddress"] for network in networks.values() if network["IPAddress"])
+        found[one["Labels"]["com.docker.compose.service"]] = address
+    client.close()
+    return found
 
 
 def _fetch(url: str, data: bytes | None = None) -> str:
