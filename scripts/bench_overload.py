@@ -2,10 +2,11 @@
 
     python scripts/bench_overload.py [--seconds 30] [--times 10] [--cores 0.75] [--json FILE]
 
-Two CPU engines (scripts/bench_overload.yaml) behind the gateway, held to `--cores` each: what is left of two cores is the
-gateway's, the client's and Docker's. Capacity is what a closed loop of `max_in_flight` requests completes; then requests
-come at `--times` that rate, whatever becomes of them. Asked: p99 of TTFT of those that were taken at most 1.5 times of that
-at capacity; all others 429 within 50 ms, p99; at least 90 % of the completed requests a second at capacity.
+Two CPU engines (scripts/bench_overload.yaml) behind the gateway, held to `--cores` each: what is left of two cores
+is the gateway's, the client's and Docker's. Capacity is what a closed loop of `max_in_flight` requests completes;
+then requests come at `--times` that rate, whatever becomes of them. Asked: p99 of TTFT of those that were taken at
+most 1.5 times of that at capacity; all others 429 within 50 ms, p99; at least 90 % of the completed requests a
+second at capacity.
 """
 
 import argparse

@@ -12,7 +12,7 @@ from vllmstack.simulation.policies import Asked
 
 
 class DeployedPolicy:
-    """A policy of ``choice_file``, which is the gateway's choice.lua, by the name that a deployment's ``routing`` gives."""
+    """A policy of the gateway's choice.lua, by the name that a deployment's ``routing`` gives."""
 
     def __init__(self, name: str, choice_file: Path) -> None:
         self._name = name

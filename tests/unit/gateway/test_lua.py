@@ -46,7 +46,7 @@ end
 """)
 
 KNOWN = {
-    "assert", "bit", "collectgarbage", "getmetatable", "io", "ipairs", "math", "next", "ngx", "pairs", "pcall", "require",
+    "assert", "collectgarbage", "getmetatable", "io", "ipairs", "math", "next", "ngx", "pairs", "pcall", "require",
     "select", "setmetatable", "table", "tonumber", "tostring", "type", "unpack",
 }  # fmt: skip
 
