@@ -250,16 +250,18 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--answers", type=int, default=5, help="of each stream in one round")
     parser.add_argument("--held-streams", type=int, default=2000)
+    parser.add_argument("--no-build", action="store_true", help="the images are here, on a machine without a registry")
     parser.add_argument("--bridge", action="store_true", help="a network namespace for each")
     parser.add_argument("--json", type=Path, help="file for the figures")
     options = parser.parse_args()
     console = Console(width=120)
     if len(cores()) < 2 or not all(map(shutil.which, ("wrk", "curl", "nsenter"))):
         raise SystemExit("it takes two cores, wrk and curl (apt-get install wrk curl util-linux)")
-    client = docker.from_env()
-    build(client, GATEWAY_IMAGE, ROOT / "docker/gateway")
-    build(client, REPLICA_IMAGE, ROOT / "tests/gateway/replica")  # it has Python
-    client.close()
+    if not options.no_build:
+        client = docker.from_env()
+        build(client, GATEWAY_IMAGE, ROOT / "docker/gateway")
+        build(client, REPLICA_IMAGE, ROOT / "tests/gateway/replica")  # it has Python
+        client.close()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)  # containers' users read below it
