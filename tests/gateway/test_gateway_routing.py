@@ -218,6 +218,13 @@ def test_one_model_is_shown_though_its_name_has_a_slash(gateway: GatewayContaine
     assert gateway.client().get(f"/v1/models/{name}").json()["id"] in ("smoke", "org/Other:1")
 
 
+def test_names_are_told_as_people_write_them(gateway: GatewayContainer) -> None:
+    with gateway.client() as client:
+        replies = [client.get(path) for path in ("/v1/models", "/v1/models/org/Other:1", "/ready", "/model_info")]
+        replies.append(client.post(CHAT, json={"model": "none"}))
+    assert [reply.url.path for reply in replies if "org/Other:1" not in reply.text] == []
+
+
 def test_an_unknown_model_is_not_shown(gateway: GatewayContainer) -> None:
     assert_openai_error(gateway.client().get("/v1/models/none"), 404, "model_not_found")
 

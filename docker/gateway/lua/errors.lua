@@ -1,10 +1,9 @@
 -- Every error of the gateway's own, in OpenAI's shape: {"error": {message, type, param, code}}. Those that Lua finds are sent
 -- where they are found (fail); those that nginx finds lead to a location of error_page (page, upstream, plain_http).
 
-local cjson = require "cjson"
-
 local bodies = require "gateway.bodies"
 local deployment = require "gateway.deployment"
+local json = require "gateway.json"
 local replicas = require "gateway.replicas"
 
 local RETRY_SECONDS = 5
@@ -54,7 +53,7 @@ function errors.fail(status, code, message, more)
     ngx.header["Retry-After"] = more.retry_seconds
   end
   local told = {message = message or page[3], type = more.type or page[1], param = more.param or ngx.null, code = code}
-  return answer(status, cjson.encode({error = told}) .. "\n")
+  return answer(status, json.encode({error = told}) .. "\n")
 end
 
 -- A client's words, so that they can be said again: no more than 128 bytes, and UTF-8.

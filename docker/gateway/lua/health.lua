@@ -97,7 +97,7 @@ local function death(replica, last)
   if last == "unnamed" and quiet > UNNAMED_SECONDS then
     return "unnamed", "its container is gone"
   elseif quiet >= SILENT_SECONDS then
-    return last:find("^HTTP") and "silent" or last, ("no answer for %.1f s (%s)"):format(quiet, last)
+    return last, ("no answer for %.1f s (%s)"):format(quiet, last)
   end
 end
 

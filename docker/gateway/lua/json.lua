@@ -1,4 +1,5 @@
--- JSON of what the gateway itself tells: cjson writes a table without entries as an object, and lists may be empty.
+-- JSON of what the gateway itself tells, for people too. cjson writes a table without entries as an object, though lists may
+-- be empty, and every slash as `\/`, which is what half the models' names have.
 
 local cjson = require "cjson"
 
@@ -11,10 +12,14 @@ function json.list(values)
   return setmetatable(values, LIST)
 end
 
+local function scalar(value)
+  return (cjson.encode(value):gsub("\\/", "/"))
+end
+
 --- The text of a value; lists are those that were marked.
 function json.encode(value)
   if type(value) ~= "table" then
-    return cjson.encode(value)
+    return scalar(value)
   end
   local parts = {}
   if getmetatable(value) == LIST then
@@ -24,7 +29,7 @@ function json.encode(value)
     return "[" .. table.concat(parts, ",") .. "]"
   end
   for name, one in pairs(value) do
-    parts[#parts + 1] = cjson.encode(name) .. ":" .. json.encode(one)
+    parts[#parts + 1] = scalar(name) .. ":" .. json.encode(one)
   end
   return "{" .. table.concat(parts, ",") .. "}"
 end

@@ -42,7 +42,7 @@ local function texts(prompt, choices, from, to)
   for i = from, to do
     found[#found + 1] = prompt .. choices[i].text
   end
-  return found
+  return json.list(found)
 end
 
 -- Hands the request to /v1/completions with the rest of its body as it is, and the answer to `wrap`. Members are added at the
@@ -98,7 +98,7 @@ function native.batch_generate()
     for i, prompt in ipairs(prompts) do
       results[i] = {text = texts(prompt, choices, (i - 1) * each + 1, i * each)}
     end
-    return "results", results
+    return "results", json.list(results)
   end)
 end
 
@@ -115,7 +115,7 @@ local function translated(wrap, text)
   local reply = cjson.decode(text)
   ngx.var.usage = reply.usage.prompt_tokens .. " " .. reply.usage.completion_tokens
   local name, value = wrap(reply.choices)
-  return cjson.encode({[name] = value, model = reply.model, usage = reply.usage}) .. "\n"
+  return json.encode({[name] = value, model = reply.model, usage = reply.usage}) .. "\n"
 end
 
 --- body_filter_by_lua: the whole answer of an engine in the older shape; an error stays as it is.

@@ -9,8 +9,11 @@ local periodic = {}
 
 local function every(seconds, name, run)
   local function tick(ends)
-    local ok, problem = not ends and pcall(run)
-    if not ok and not ends then
+    if ends then -- the worker does
+      return
+    end
+    local ok, problem = pcall(run)
+    if not ok then
       ngx.log(ngx.ERR, name, ": ", problem)
     end
   end
