@@ -20,14 +20,16 @@ local function most_held(model)
   return math.max(1024, 4 * model.max_in_flight)
 end
 
-local function waiting(model, rank)
-  return load.held(model.waiting_of[rank])
+-- How many wait before a new request of a class.
+local function ahead_of(model, rank)
+  local interactive = load.held(model.waiting_of.interactive)
+  return rank == "batch" and interactive + load.held(model.waiting_of.batch) or interactive
 end
 
--- Seconds that `ahead` requests in the queue take to be begun; a mean request is what repair.lua keeps, and a guess before
--- the first.
-local function queue_seconds(model, ahead)
-  return (ahead + 1) * (dict:get(model.service) or 1) / model.max_in_flight
+-- Seconds until a new request of a class would be begun; a mean request is what repair.lua keeps, and a guess before the
+-- first.
+local function queue_seconds(model, rank)
+  return (ahead_of(model, rank) + 1) * (dict:get(model.service) or 1) / model.max_in_flight
 end
 
 local function refused(model, reason, rank)
@@ -35,8 +37,7 @@ local function refused(model, reason, rank)
   if reason == "no_replica" then
     return nil, reason, 5
   end
-  local ahead = waiting(model, "interactive") + (rank == "batch" and waiting(model, "batch") or 0)
-  return nil, reason, math.min(60, math.max(1, math.ceil(queue_seconds(model, ahead))))
+  return nil, reason, math.min(60, math.max(1, math.ceil(queue_seconds(model, rank))))
 end
 
 -- How many requests must end before this ticket's turn; infinity while no replica can take any.
@@ -105,8 +106,7 @@ function admission.admit(model, rank)
   elseif all == 0 and candidates.in_flight(replicas) < model.max_in_flight then
     return replicas
   end
-  local ahead = waiting(model, "interactive") + (rank == "batch" and waiting(model, "batch") or 0)
-  if queue_seconds(model, ahead) <= model.max_queue_seconds then
+  if queue_seconds(model, rank) <= model.max_queue_seconds then
     return queue(model, rank, false)
   end
   return refused(model, "full", rank)

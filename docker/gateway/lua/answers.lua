@@ -86,15 +86,13 @@ function answers.record()
   end
   if charge ~= "" and replicas.one(addresses) then
     var.tries = 1
-  elseif addresses then
+  else
     local tried = replicas.tried(addresses)
     var.tries = #tried
     last = charge ~= "" and tried[#tried] or "none"
     for i = 1, #tried - 1 do -- each that was tried and failed
       counters.add("upstream_retries_total|" .. name .. "|" .. tried[i], 1)
     end
-  else
-    last = "none"
   end
   if charge ~= "" then
     var.replica = last

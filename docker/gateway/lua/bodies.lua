@@ -3,6 +3,8 @@
 
 local cjson = require("cjson").new()
 
+local files = require "gateway.files"
+
 cjson.decode_max_depth(1000)
 cjson.decode_invalid_numbers(false)
 
@@ -39,10 +41,7 @@ function bodies.text()
   if not name then
     return ""
   end
-  local file = assert(io.open(name, "rb"))
-  text = file:read("*a")
-  file:close()
-  return text
+  return files.read(name)
 end
 
 --- Whether a text is UTF-8, as JSON has to be. Engines look for themselves: this is for what the gateway says again.

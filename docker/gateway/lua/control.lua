@@ -26,12 +26,10 @@ end
 -- Every replica, in the deployment's order; and by its name.
 local function all()
   local found, by_name = {}, {}
-  for _, model in ipairs(deployment.models) do
-    for _, replica in ipairs(model.replicas) do
-      by_name[replica] = described(model, replica)
-      found[#found + 1] = by_name[replica]
-    end
-  end
+  deployment.each_replica(function(model, replica)
+    by_name[replica] = described(model, replica)
+    found[#found + 1] = by_name[replica]
+  end)
   return found, by_name
 end
 

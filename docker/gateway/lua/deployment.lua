@@ -5,17 +5,11 @@
 local cjson = require "cjson"
 
 local digest = require("gateway.prefix").digest
+local files = require "gateway.files"
 
 local FILE = "/etc/vllmstack/gateway/routes.json"
 
-local function read()
-  local file = assert(io.open(FILE))
-  local text = file:read("*a")
-  file:close()
-  return cjson.decode(text)
-end
-
-local routes = read()
+local routes = cjson.decode(files.read(FILE))
 local deployment = {
   api_keys = routes.api_keys,
   requests_per_minute = routes.requests_per_minute ~= cjson.null and routes.requests_per_minute or nil,
@@ -43,7 +37,7 @@ for _, model in ipairs(routes.models) do
 end
 
 -- JSON counts from 0.
-for _, split in pairs(routes.splits or {}) do
+for _, split in pairs(routes.splits) do
   for _, weight in ipairs(split.weights) do
     weight[1] = routes.models[weight[1] + 1]
   end
@@ -58,6 +52,15 @@ function deployment.names()
   return routes.listed
 end
 
+--- Calls `run` with each model and each of its replicas, in the deployment's order.
+function deployment.each_replica(run)
+  for _, model in ipairs(deployment.models) do
+    for _, replica in ipairs(model.replicas) do
+      run(model, replica)
+    end
+  end
+end
+
 --- The model behind a name or alias, or nil.
 function deployment.find(name)
   local index = routes.names[name]
@@ -66,7 +69,7 @@ end
 
 --- {weights = {{model, share}, …}, mirror = {model, ratio} or nil} of a name that stands for several models, or nil.
 function deployment.split(name)
-  return routes.splits and routes.splits[name]
+  return routes.splits[name]
 end
 
 --- The model whose facts a name's entry tells; of a split, the first.

@@ -31,16 +31,6 @@ local PAGES = {
 
 local errors = {}
 
--- Sends an answer and ends the request. What it did not read of the body must not be taken for the next request.
-local function answer(status, body)
-  ngx.req.discard_body()
-  ngx.status = status
-  ngx.header["Content-Type"] = "application/json"
-  ngx.header["Content-Length"] = #body
-  ngx.print(body)
-  return ngx.exit(ngx.HTTP_OK)
-end
-
 --- Ends the request with an error. `more`: {type, param, retry_seconds, headers}, each of which may be left out; without a
 -- message the status has one. Does not return.
 function errors.fail(status, code, message, more)
@@ -53,7 +43,8 @@ function errors.fail(status, code, message, more)
     ngx.header["Retry-After"] = more.retry_seconds
   end
   local told = {message = message or page[3], type = more.type or page[1], param = more.param or ngx.null, code = code}
-  return answer(status, json.encode({error = told}) .. "\n")
+  json.answer(status, {error = told})
+  return ngx.exit(ngx.HTTP_OK)
 end
 
 -- A client's words, so that they can be said again: no more than 128 bytes, and UTF-8.

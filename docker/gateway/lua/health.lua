@@ -192,7 +192,7 @@ end
 
 --- Each second, by one worker: every replica is asked, and judged when it has answered or has still to answer the last time.
 function health.probe()
-  probes.each(function(model, replica)
+  deployment.each_replica(function(model, replica)
     probes.ask_health(replica, function()
       judge(model, replica)
     end)

@@ -34,12 +34,14 @@ function json.encode(value)
   return "{" .. table.concat(parts, ",") .. "}"
 end
 
---- Answers a request.
+--- Answers a request. What it did not read of the body must not be taken for the next request.
 function json.answer(status, value)
+  local body = json.encode(value) .. "\n"
   ngx.req.discard_body()
   ngx.status = status
   ngx.header["Content-Type"] = "application/json"
-  ngx.print(json.encode(value) .. "\n")
+  ngx.header["Content-Length"] = #body
+  ngx.print(body)
 end
 
 return json

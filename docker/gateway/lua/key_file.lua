@@ -4,6 +4,7 @@
 local cjson = require "cjson"
 
 local deployment = require "gateway.deployment"
+local files = require "gateway.files"
 local keys = require "gateway.keys"
 
 local FILE = "/run/secrets/api_keys"
@@ -92,20 +93,12 @@ local function replace(policies)
   ngx.log(ngx.WARN, FILE, ": ", count, " keys")
 end
 
-local function read()
-  local file, problem = io.open(FILE)
-  assert(file, problem)
-  local text = file:read("*a")
-  file:close()
-  return text
-end
-
 -- What this process read last.
 local last
 
 --- Takes the file over if it changed. What cannot be read, or is being written just now, changes nothing.
 function key_file.load()
-  local ok, found = pcall(read)
+  local ok, found = pcall(files.read, FILE)
   if ok and found == last then
     return
   end

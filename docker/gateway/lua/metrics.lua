@@ -64,11 +64,9 @@ end
 -- One value for each replica.
 local function gauge(name, help, value)
   local samples = {}
-  for _, model in ipairs(deployment.models) do
-    for _, replica in ipairs(model.replicas) do
-      samples[#samples + 1] = ('{model="%s",replica="%s"} %s'):format(model.name, replica, value(replica))
-    end
-  end
+  deployment.each_replica(function(model, replica)
+    samples[#samples + 1] = ('{model="%s",replica="%s"} %s'):format(model.name, replica, value(replica))
+  end)
   return family(name, "gauge", help, samples)
 end
 

@@ -57,8 +57,8 @@ function models.facts(model)
   return facts
 end
 
--- The facts of several models; those that are not kept are asked for at the same time.
-local function all_facts(wanted)
+--- Model → facts, of several; those that are not kept are asked for at the same time.
+function models.all_facts(wanted)
   local threads, known = {}, {}
   for number, model in ipairs(wanted) do
     threads[number] = ngx.thread.spawn(models.facts, model)
@@ -87,7 +87,7 @@ end
 --- GET /v1/models
 function models.list()
   local policy = keys.policy("GET", "HEAD")
-  local known = all_facts(deployment.models) -- one question a model, however many aliases it has
+  local known = models.all_facts(deployment.models) -- one question a model, however many aliases it has
   local data = {}
   for number, name in ipairs(keys.names(policy)) do
     local model = deployment.behind(name)

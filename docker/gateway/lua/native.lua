@@ -141,6 +141,7 @@ end
 --- GET /model_info
 function native.model_info()
   local policy = keys.policy("GET", "HEAD")
+  local known = models.all_facts(deployment.models)
   local described = {}
   for _, model in ipairs(deployment.models) do
     if keys.permits(policy, model.name) then
@@ -148,7 +149,7 @@ function native.model_info()
       described[#described + 1] = {
         model = model.name,
         aliases = json.list(model.aliases),
-        max_model_len = models.facts(model).max_model_len,
+        max_model_len = known[model].max_model_len,
         ready = state.ready,
         replicas = state.replicas,
       }

@@ -6,13 +6,10 @@
 
 local cjson = require "cjson"
 
-local deployment = require "gateway.deployment"
 local replies = require "gateway.replies"
 
 local HEALTH_SECONDS = 2
 local TOKEN_SECONDS = 30
--- Entries are renewed by every probe: what is older than this is unknown.
-local KEPT_SECONDS = 15
 
 local states = ngx.shared.states
 
@@ -49,7 +46,7 @@ local function note_health(replica, began, result)
     states:delete("quiet|" .. replica)
   end
   states:set("seen|" .. replica, ngx.now() .. " " .. result)
-  ngx.shared.replicas:set("state " .. replica, result:find("^HTTP") and result or "no answer", KEPT_SECONDS)
+  ngx.shared.replicas:set("state " .. replica, result:find("^HTTP") and result or "no answer", replies.KEPT_SECONDS)
 end
 
 --- Asks a replica for its /health, unless it is asked just now, and then calls `done`.
@@ -108,15 +105,6 @@ function probes.ask_token(model, replica)
     local said = outcome(replies.ask(replica, asked))
     states:set("token|" .. replica, ngx.now() .. " " .. path .. " " .. said)
   end)
-end
-
---- Calls `run` with each model and each of its replicas.
-function probes.each(run)
-  for _, model in ipairs(deployment.models) do
-    for _, replica in ipairs(model.replicas) do
-      run(model, replica)
-    end
-  end
 end
 
 return probes

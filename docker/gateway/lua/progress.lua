@@ -3,6 +3,7 @@
 
 local cjson = require "cjson"
 
+local deployment = require "gateway.deployment"
 local load = require "gateway.load"
 local probes = require "gateway.probes"
 local replies = require "gateway.replies"
@@ -79,7 +80,7 @@ end
 
 --- Every two seconds: of all replicas that answered the last /health.
 function progress.measure_all()
-  probes.each(function(_, replica)
+  deployment.each_replica(function(_, replica)
     if probes.health(replica) == "HTTP 200" then
       ngx.thread.spawn(measure, replica)
     end

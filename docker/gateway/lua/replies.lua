@@ -7,7 +7,10 @@ local NAME_SERVER = "127.0.0.11" -- Docker's own
 local NAME_MILLISECONDS = 500
 local CONNECT_MILLISECONDS = 1000
 
-local replies = {}
+local replies = {
+  --- Entries of dict `replicas` are renewed by every probe: what is older than this is unknown.
+  KEPT_SECONDS = 15,
+}
 
 -- The address behind a service's name; or nil, and `unnamed` (the name server says at once that there is no such container)
 -- or `unreachable` (it says nothing: its daemon may be restarting).
@@ -67,7 +70,7 @@ function replies.ask(replica, asked)
   if not address then
     return nil, why
   end
-  ngx.shared.replicas:set("address " .. address .. ":" .. PORT, replica, 15)
+  ngx.shared.replicas:set("address " .. address .. ":" .. PORT, replica, replies.KEPT_SECONDS)
   local socket = ngx.socket.tcp()
   local status, text = exchange(socket, address, replica, asked)
   socket:close()

@@ -66,7 +66,7 @@ function routing.model_for(policy, name)
   if not split and not only then
     return errors.unknown_model(name, keys.names(policy))
   end
-  if policy.models and not keys.permits(policy, name) then
+  if not keys.permits(policy, name) then
     local message = ("This API key may not use the model `%s`."):format(name)
     return errors.fail(403, "model_not_permitted", message, {type = "permission_error", param = "model"})
   end
@@ -132,9 +132,7 @@ local function choose()
   local policy = keys.policy("POST")
   local body = routing.read()
   if type(body.model) ~= "string" then
-    return errors.fail(400, "missing_model", "The request needs a `model` that is text.", {
-      type = "invalid_request_error", param = "model",
-    })
+    return errors.fail(400, "missing_model", "The request needs a `model` that is text.", {param = "model"})
   end
   routing.dispatch(policy, routing.model_for(policy, body.model), body)
 end

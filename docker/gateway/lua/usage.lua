@@ -19,22 +19,6 @@ function usage.expect(body)
   end
 end
 
--- `PROMPT COMPLETION`, of the last usage in a text that holds one; else empty.
-local function numbers(text)
-  local from = 0
-  local next_from = text:find('"usage":{', 1, true)
-  while next_from do
-    from, next_from = next_from, text:find('"usage":{', next_from + 1, true)
-  end
-  if from == 0 then
-    return ""
-  end
-  local told = text:sub(from)
-  local prompt = told:match('"prompt_tokens":(%d+)') or told:match('"input_tokens":(%d+)')
-  local completion = told:match('"completion_tokens":(%d+)') or told:match('"output_tokens":(%d+)')
-  return prompt and prompt .. " " .. (completion or 0) or ""
-end
-
 -- The last place of a plain text, or nil.
 local function last(text, mark)
   local at = text:find(mark, 1, true)
@@ -43,6 +27,18 @@ local function last(text, mark)
     found, at = at, text:find(mark, at + 1, true)
   end
   return found
+end
+
+-- `PROMPT COMPLETION`, of the last usage in a text that holds one; else empty.
+local function numbers(text)
+  local from = last(text, '"usage":{')
+  if not from then
+    return ""
+  end
+  local told = text:sub(from)
+  local prompt = told:match('"prompt_tokens":(%d+)') or told:match('"input_tokens":(%d+)')
+  local completion = told:match('"completion_tokens":(%d+)') or told:match('"output_tokens":(%d+)')
+  return prompt and prompt .. " " .. (completion or 0) or ""
 end
 
 -- Whole events without the usage that the client did not ask for; the last usage is noted.
@@ -99,12 +95,11 @@ end
 
 --- What is kept of an answer that begins, or nil: one that tells nothing.
 function usage.begin()
-  local var = ngx.var
-  if ngx.status ~= 200 or var.charge == "" then
+  if ngx.status ~= 200 then
     return nil
   end
   local kind = ngx.header["Content-Type"] or ""
-  return {streams = kind:sub(1, 17) == "text/event-stream", rest = "", asked = var.usage_asked}
+  return {streams = kind:sub(1, 17) == "text/event-stream", rest = "", asked = ngx.var.usage_asked}
 end
 
 --- body_filter_by_lua: a piece of an answer, and what of it goes to the client.
