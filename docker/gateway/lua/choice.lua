@@ -3,7 +3,8 @@
 -- A replica is {number, in_flight, pending, matched, weight}: its place in the deployment, requests in flight, prompt tokens
 -- of theirs that have not brought a first byte yet, tokens of this request's prompt that it has most likely in its prefix
 -- cache, and the share of its normal load that it may take (1, or less while it starts slowly). A request is {tokens, session,
--- affinity, turn}: session and affinity are whole numbers of 32 bits that stand for a text (prefix.lua), or nil.
+-- affinity, turn}: session and affinity are whole numbers of 32 bits that stand for a text (prefix.lua), or nil; turn is the
+-- model's own counter of requests.
 --
 -- Every request comes by here: plain loops over numbers, which LuaJIT makes machine code of.
 
@@ -35,9 +36,14 @@ local function bounds(replicas)
   return 1.25 * in_flight / weights
 end
 
+-- How far a replica is from the one whose turn it is.
+local function distance(turn, replica, count)
+  return (replica.number - turn) % count
+end
+
 -- The index of the lowest score below infinity. Of equals the first in the key's order, so that a restart changes nothing;
--- but any of them where they all have the prefix: a hot one belongs to nobody.
-local function least(replicas, scores, affinity)
+-- but each in turn where they all have the prefix: a hot one belongs to nobody.
+local function least(replicas, scores, request)
   local best, ties = 1, false
   for i = 2, #scores do
     if scores[i] < scores[best] then
@@ -50,13 +56,13 @@ local function least(replicas, scores, affinity)
     return best
   end
   local lowest = scores[best]
-  local key = replicas[best].matched == 0 and affinity or math.random(0, 4294967295)
-  local highest = -1
+  local key = replicas[best].matched == 0 and request.affinity
+  local first = math.huge
   for i = 1, #scores do
     if scores[i] == lowest then
-      local place = rank(key, replicas[i])
-      if place > highest then
-        highest, best = place, i
+      local place = key and -rank(key, replicas[i]) or distance(request.turn, replicas[i], #replicas)
+      if place < first then
+        first, best = place, i
       end
     end
   end
@@ -80,7 +86,7 @@ local function lmetric(replicas, request)
       scores[i] = (replica.pending + 2 * (request.tokens - replica.matched) + 16) * shared / weight
     end
   end
-  local index = least(replicas, scores, request.affinity)
+  local index = least(replicas, scores, request)
   return index, replicas[index].matched > 0 and "prefix" or "load"
 end
 
@@ -89,7 +95,7 @@ local function least_requests(replicas, request)
   for i = 1, #replicas do
     scores[i] = (replicas[i].in_flight + 1) / replicas[i].weight
   end
-  return least(replicas, scores, request.affinity), "load"
+  return least(replicas, scores, request), "load"
 end
 
 -- Rendezvous hashing with bounded loads: each session has an order of replicas, and takes the first below the bound.
@@ -103,12 +109,11 @@ local function session(replicas, request)
     order[i] = -rank(request.session, replicas[i])
     bounded[i] = replicas[i].in_flight + 1 <= math.ceil(bound * replicas[i].weight) and order[i] or math.huge
   end
-  local first = least(replicas, order)
-  local index = least(replicas, bounded)
+  local first = least(replicas, order, request)
+  local index = least(replicas, bounded, request)
   return index, index == first and "session" or "bound"
 end
 
--- `turn` is the model's own counter of requests.
 local function round_robin(replicas, request)
   return request.turn % #replicas + 1, "turn"
 end

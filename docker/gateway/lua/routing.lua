@@ -84,7 +84,7 @@ local function send(model, body, replicas, chain)
   local index, reason = choice.choose(model.policy, replicas, {
     tokens = chain.total,
     session = model.policy == "session" and session_key(body) or nil,
-    turn = model.policy == "round-robin" and ngx.shared.load:incr(model.turns, 1, 0) or 0,
+    turn = ngx.shared.load:incr(model.turns, 1, 0),
     affinity = chain.hashes[1], -- what is too short to have a prefix goes anywhere
   })
   local replica = replicas[index]
