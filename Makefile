@@ -17,7 +17,7 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
   $(call option,REQUESTS,requests)
 
-.PHONY: help up apply restart down status logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
+.PHONY: help up apply restart down status top logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
 .PHONY: chaos check units-of-loadtest other-units lint test test-gpu docker generate lock
 
 help: ## this list
@@ -37,6 +37,9 @@ down: $(BASE) ## stop the stack; weights, caches and metrics stay
 
 status: $(BASE) ## what runs: replicas, GPUs, load, tokens/s
 	@$(VLLMSTACK) status
+
+top: $(BASE) ## the dashboards' first numbers in this terminal, live
+	@$(VLLMSTACK) top
 
 logs: $(BASE) ## follow all logs
 	@$(VLLMSTACK) logs --follow
@@ -122,9 +125,10 @@ chaos: $(DEV) ## engines killed, paused and cut off, a gateway killed: what clie
 docker: $(DEV)
 	@$(PYTHON) -c 'import sys; from vllmstack.cli import guarded; from vllmstack.host.docker_engine import ensure; sys.exit(guarded(lambda: ensure(building=True)))'
 
-generate: $(DEV) ## write the schema, the reference pages and the dashboards again
+generate: $(DEV) ## write the schema, the reference pages, the dashboards and the rules again
 	$(PYTHON) scripts/deployment_reference.py
 	$(PYTHON) grafana/dashboards.py
+	$(PYTHON) prometheus/rules.py
 
 lock: $(DEV) ## choose new versions for every requirements file
 	PATH=$$PWD/.venv/bin:$$PATH scripts/lock.sh

@@ -13,6 +13,8 @@ rm /tmp/vllmstack-build.in
 # The same versions in the load test's image as here.
 compile --universal --python-version 3.11 --extra loadtest pyproject.toml -c requirements-dev.txt -o docker/loadtest/requirements.txt
 
+compile --universal --python-version 3.11 docker/exporters/requirements.in -c requirements-dev.txt -o docker/exporters/requirements.txt
+
 # PyTorch has a file of its own (requirements-torch.txt): which build is taken depends on the machine.
 cd docker/engine-cpu
 compile --python-version 3.11 --python-platform x86_64-manylinux_2_36 --override overrides.txt --no-emit-package torch \

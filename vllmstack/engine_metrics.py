@@ -21,6 +21,18 @@ PREFIX_HITS = "vllm:prefix_cache_hits_total"
 """Both count tokens."""
 PREEMPTIONS = "vllm:num_preemptions_total"
 START_TIME = "process_start_time_seconds"
+TTFT = "vllm:time_to_first_token_seconds"
+TPOT = "vllm:request_time_per_output_token_seconds"
+LATENCY_BUCKETS = {
+    TTFT: (
+        0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+        160.0, 640.0, 2560.0,
+    ),
+    TPOT: (
+        0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0,
+    ),
+}  # fmt: skip
+"""Upper bounds of the buckets, seconds, without the infinite one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +76,9 @@ def read(exposition: str, names: Iterable[str], histograms: Iterable[str] = ()) 
     return Reading(sums=sums, counts=counts, buckets=buckets)
 
 
+STATUS_METRICS = (RUNNING, WAITING, KV_CACHE, GENERATION_TOKENS)
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineNumbers:
     """The few numbers that a person asks for first."""
@@ -80,7 +95,7 @@ class EngineNumbers:
 
 def read_numbers(exposition: str) -> EngineNumbers:
     """From Prometheus' text format; a metric that is not there counts as 0."""
-    reading = read(exposition, (RUNNING, WAITING, KV_CACHE, GENERATION_TOKENS))
+    reading = read(exposition, STATUS_METRICS)
     return EngineNumbers(
         running=round(reading.sums.get(RUNNING, 0.0)),
         waiting=round(reading.sums.get(WAITING, 0.0)),

@@ -54,7 +54,7 @@ def images_for(deployment: Deployment, known: ImageList) -> Mapping[str, Image]:
     An image that a deployment names is only pulled or taken as it is: what this repository would build is
     something else.
     """
-    names = ["gateway", "prometheus"]
+    names = ["gateway", "prometheus", "alertmanager", "node-exporter", "exporters"]
     if deployment.monitoring.grafana:
         names.append("grafana")
     engines = {model.engine for model in deployment.models}
@@ -68,9 +68,28 @@ def images_for(deployment: Deployment, known: ImageList) -> Mapping[str, Image]:
     }
 
 
+def image_variable(name: str) -> str:
+    """The variable of compose.yaml that holds an image's reference."""
+    return f"VLLMSTACK_IMAGE_{name.upper().replace('-', '_')}"
+
+
 def needed_at_start(images: Mapping[str, Image]) -> dict[str, Image]:
     """Without those that `up` does not wait for."""
     return {name: image for name, image in images.items() if not image.on_demand}
 
+
+MONITORING_SERVICES = {
+    "prometheus": "prometheus",
+    "alertmanager": "alertmanager",
+    "node-exporter": "node-exporter",
+    "container-exporter": "exporters",
+    "gpu-exporter": "exporters",
+    "gpu-exporter-cdi": "exporters",
+    "grafana": "grafana",
+}
+"""Image by service, of what compose.yaml has beside gateway, engines and load test."""
+
+PROFILES = {"grafana": "grafana", "gpu-exporter": "gpu-nvidia", "gpu-exporter-cdi": "gpu-cdi"}
+"""Services that run only where their profile is asked for."""
 
 ENGINE_IMAGES = {Engine.VLLM: "engine", Engine.VLLM_CPU: "engine-cpu"}

@@ -26,6 +26,15 @@ class Project:
         return self.root / "docker" / "images.yaml"
 
     @property
+    def alertmanager_file(self) -> Path:
+        return self.root / "prometheus" / "alertmanager.yml"
+
+    @property
+    def facts(self) -> Path:
+        """What the stack's own exporter reads: which container is which service, and when the stack was changed."""
+        return self.state / ".facts"
+
+    @property
     def secrets(self) -> Path:
         """Only the owner enters this folder; its files are readable, for containers that run as other users."""
         return self.root / "secrets"

@@ -157,7 +157,7 @@ class Clone:
 @pytest.fixture
 def clone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clone:
     root = tmp_path / "clone"
-    for name in ("compose.yaml", "docker/images.yaml"):
+    for name in ("compose.yaml", "docker/images.yaml", "prometheus/alertmanager.yml"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, root / name)
     model = root / "models" / "smoke"

@@ -15,8 +15,11 @@ import yaml
 from tests.unit.conftest import GIB, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.host import gateway_reload, image_supply, replica_roll, startup
-from vllmstack.images import load_images
+from vllmstack.images import MONITORING_SERVICES, PROFILES, image_variable, load_images
 from vllmstack.planning.inventory import Inventory
+
+MONITORING = ("prometheus", "alertmanager", "node-exporter", "container-exporter", "grafana")
+"""What runs beside engines and gateway where there is no GPU."""
 
 
 class RollingMachine(FakeDocker):
@@ -81,7 +84,9 @@ class RollingMachine(FakeDocker):
             case ["up", "--detach", "--remove-orphans", *_]:
                 for one in self.stack:
                     one.removed = True
-                for service in (*self._engines(), "gateway", "prometheus", "grafana"):
+                profiles = self._variables().get("COMPOSE_PROFILES", "").split(",")
+                others = [one for one in MONITORING_SERVICES if PROFILES.get(one, profiles[0]) in profiles]
+                for service in (*self._engines(), "gateway", *others):
                     self._make(service)
             case ["up", "--detach", "--no-deps", *_, service]:
                 self._make(service)
@@ -127,7 +132,7 @@ class RollingMachine(FakeDocker):
                 service=service,
                 id=identity,
                 digest=variables.get(f"VLLMSTACK_{service.upper()}_DIGEST", ""),
-                image=f"id of {variables[f'VLLMSTACK_IMAGE_{service.upper()}']}",
+                image=f"id of {variables[image_variable(MONITORING_SERVICES.get(service, service))]}",
             )
             if service == "gateway":
                 made.host_port = int(variables["VLLMSTACK_PUBLISH"].split(":")[-2])

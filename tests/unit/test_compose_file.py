@@ -9,7 +9,7 @@ import yaml
 
 from vllmstack.deployment.model import Deployment
 from vllmstack.host import loadtest_container, loadtest_web
-from vllmstack.images import images_for, load_images
+from vllmstack.images import MONITORING_SERVICES, images_for, load_images
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import listen_port
@@ -48,7 +48,7 @@ def full_deployment() -> Deployment:
 def rendered() -> dict[str, str]:
     deployment = full_deployment()
     plan = Plan(deployment=deployment, replicas=place(deployment.models, core_ids=(0,)))
-    return render_stack(plan, images_for(deployment, KNOWN))
+    return render_stack(plan, images_for(deployment, KNOWN), (ROOT / "prometheus/alertmanager.yml").read_text())
 
 
 def rendered_variables() -> set[str]:
@@ -73,7 +73,9 @@ def test_a_service_can_do_as_little_as_possible(service: dict[str, Any]) -> None
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["pids_limit"] > 0
     assert service["tmpfs"]
-    assert not {"privileged", "cap_add", "network_mode", "pid", "ipc", "devices", "userns_mode"} & service.keys()
+    forbidden = {"privileged", "cap_add", "network_mode", "pid", "ipc", "userns_mode"}
+    assert not forbidden & service.keys()
+    assert service.get("devices", []) in ([], ["nvidia.com/gpu=all"])
 
 
 @EACH_SERVICE
@@ -95,7 +97,9 @@ def test_a_measurement_ends_by_itself_and_no_check_takes_time_from_it() -> None:
 def test_the_load_test_runs_only_when_it_is_asked_for() -> None:
     profiles = {name: service.get("profiles") for name, service in COMPOSE["services"].items()}
 
-    assert {name for name, of in profiles.items() if not of} == {"gateway", "prometheus"}
+    assert {name for name, of in profiles.items() if not of} == {
+        *("gateway", "prometheus", "alertmanager", "node-exporter", "container-exporter"),
+    }
     assert LOADTEST.keys() == {loadtest_web.SERVICE, loadtest_container.WORKER_SERVICE, ONE_RUN}
     # One each: whoever starts the web UI by its profile gets no worker that looks for a master.
     assert len({name for service in LOADTEST.values() for name in service["profiles"]}) == len(LOADTEST)
@@ -132,7 +136,7 @@ def test_names_and_versions_are_left_to_compose(text: str) -> None:
 
     assert "version" not in document
     assert not any("container_name" in service for service in document["services"].values())
-    assert "docker.sock" not in text
+    assert "/docker.sock" not in text
 
 
 def test_only_the_gateway_and_the_load_tests_web_ui_are_published() -> None:
@@ -164,7 +168,7 @@ def test_only_what_is_published_is_on_a_network_that_leads_outside() -> None:
 
     assert outside == {"edge"}
     on_edge = [name for name, one in COMPOSE["services"].items() if outside & set(one["networks"])]
-    assert on_edge == ["gateway", "loadtest"]
+    assert on_edge == ["gateway", "alertmanager", "loadtest"]
     assert "edge" not in ENGINE["networks"]
 
 
@@ -191,7 +195,8 @@ def test_the_images_of_plain_docker_compose_are_those_of_the_list() -> None:
     }
 
     assert {name: match and match[1] for name, match in defaults.items()} == {
-        name: KNOWN.images["loadtest" if name in LOADTEST else name].reference for name in defaults
+        name: KNOWN.images["loadtest" if name in LOADTEST else MONITORING_SERVICES.get(name, name)].reference
+        for name in defaults
     }
 
 
@@ -222,10 +227,16 @@ def test_secrets_are_files_below_the_secrets_folder() -> None:
 
 def test_volumes_that_keep_data_are_named_and_declared() -> None:
     mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", [])]
-    named = {mount.partition(":")[0] for mount in mounts if not mount.startswith((".", "$"))}
+    named = {mount.partition(":")[0] for mount in mounts if not mount.startswith((".", "$", "/"))}
     of_engines = yaml.safe_load(rendered()["engines.compose.yaml"])["volumes"]
 
     assert COMPOSE["volumes"].keys() <= named <= COMPOSE["volumes"].keys() | of_engines.keys()
+
+
+def test_what_is_mounted_from_the_host_is_read_only() -> None:
+    mounts = [mount for service in COMPOSE["services"].values() for mount in service.get("volumes", [])]
+
+    assert [mount for mount in mounts if mount.startswith("/")] == ["/:/host:ro", "/sys/fs/cgroup:/host/cgroup:ro"]
 
 
 def test_what_is_mounted_from_the_clone_is_read_only() -> None:

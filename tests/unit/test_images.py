@@ -11,6 +11,7 @@ from vllmstack.deployment.model import Deployment
 from vllmstack.images import Image, images_for, load_images, needed_at_start
 
 ROOT = Path(__file__).parents[2]
+ALWAYS = ("gateway", "prometheus", "alertmanager", "node-exporter", "exporters", "grafana")
 KNOWN = load_images(ROOT / "docker" / "images.yaml")
 
 
@@ -24,9 +25,9 @@ def deployment(*engines: str, **changes: Any) -> Deployment:
 @pytest.mark.parametrize(
     ("engines", "names"),
     [
-        (["vllm"], {"gateway", "prometheus", "grafana", "engine"}),
-        (["vllm-cpu", "vllm-cpu"], {"gateway", "prometheus", "grafana", "engine-cpu"}),
-        (["vllm", "vllm-cpu"], {"gateway", "prometheus", "grafana", "engine", "engine-cpu"}),
+        (["vllm"], {*ALWAYS, "engine"}),
+        (["vllm-cpu", "vllm-cpu"], {*ALWAYS, "engine-cpu"}),
+        (["vllm", "vllm-cpu"], {*ALWAYS, "engine", "engine-cpu"}),
     ],
 )
 def test_only_the_engines_that_are_used_are_needed(engines: list[str], names: set[str]) -> None:

@@ -15,6 +15,7 @@ from vllmstack.host.change_lock import changing
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure_running
 from vllmstack.host.running import running_deployment, running_file
+from vllmstack.host.stack_facts import note_change
 from vllmstack.project import find_project
 
 
@@ -46,6 +47,8 @@ def command(name: str | None, dry_run: bool) -> None:
         return
     with changing(project, "apply"):
         count = apply_deployment(prepared, render(prepared, client), client)
+        if count:
+            note_change(project, client, "apply")
     if count:
         step(f"applied in {time.monotonic() - started:.0f} s")
     else:

@@ -10,15 +10,17 @@ from vllmstack.host.containers import Container
 from vllmstack.host.files import read_rendered
 from vllmstack.host.gateway_control import SERVICE as GATEWAY
 from vllmstack.host.running import variables_in
+from vllmstack.images import MONITORING_SERVICES, PROFILES, image_variable
 from vllmstack.render.engines import DIGEST_LABEL
 from vllmstack.rolling.differences import COMPOSE_FILE, differences
 from vllmstack.rolling.steps import OtherChange, RunningReplica, Step, WantedReplica, all_steps, replica_steps
 
-OTHERS: Mapping[str, tuple[str, ...]] = {
-    "prometheus": ("VLLMSTACK_RETENTION_DAYS", "VLLMSTACK_PROMETHEUS_DIGEST"),
+ONLY_A_NEW_ONE: Mapping[str, tuple[str, ...]] = {
+    "prometheus": ("VLLMSTACK_RETENTION_DAYS",),
+    "alertmanager": ("VLLMSTACK_ALERTMANAGER_DIGEST",),
     "grafana": ("VLLMSTACK_SCRAPE_SECONDS", "VLLMSTACK_URL"),
 }
-"""Services that are neither engine nor gateway, with the variables that only a new container takes over."""
+"""Variables that only a new container takes over, by service."""
 
 
 def running_replicas(stack: Sequence[Container]) -> list[RunningReplica]:
@@ -98,20 +100,25 @@ def _others(
     old: Mapping[str, str], new: Mapping[str, str], rendering: Rendering, stack: Sequence[Container]
 ) -> list[OtherChange]:
     found = []
-    for service, names in OTHERS.items():
+    profiles = new.get("COMPOSE_PROFILES", "").split(",")
+    for service, image_name in MONITORING_SERVICES.items():
         one = next((one for one in stack if one.service == service), None)
-        if service not in rendering.services:
+        if PROFILES.get(service, profiles[0]) not in profiles:
             if one:
                 found.append(OtherChange(service=service, reason="the deployment has it no longer", removed=True))
             continue
-        changed = [name for name in names if old.get(name) != new.get(name)]
-        image = rendering.images.get(new[f"VLLMSTACK_IMAGE_{service.upper()}"])
+        changed = [name for name in ONLY_A_NEW_ONE.get(service, ()) if old.get(name) != new.get(name)]
+        image = rendering.images.get(new[image_variable(image_name)])
         if one is None or one.status != "running":
             found.append(OtherChange(service=service, reason="it does not run"))
         elif one.image != image:
             found.append(OtherChange(service=service, reason="its image has changed"))
         elif changed:
-            words = {"VLLMSTACK_RETENTION_DAYS": "retention_days", "VLLMSTACK_SCRAPE_SECONDS": "scrape_seconds"}
+            words = {
+                "VLLMSTACK_RETENTION_DAYS": "retention_days",
+                "VLLMSTACK_SCRAPE_SECONDS": "scrape_seconds",
+                "VLLMSTACK_ALERTMANAGER_DIGEST": "receivers",
+            }
             reason = ", ".join(words.get(name, name.removeprefix("VLLMSTACK_").lower()) for name in changed)
             found.append(OtherChange(service=service, reason=f"changed: {reason}"))
     return found

@@ -16,7 +16,8 @@ def command(name: str | None) -> None:
     """Write a deployment's files to .vllmstack/NAME/ and list them."""
     prepared = prepare(name)
     images = images_for(prepared.deployment, load_images(prepared.project.images_file))
-    files = render_stack(prepared.plan, images) | tokenizer_files(prepared.plan)
+    alertmanager = prepared.project.alertmanager_file.read_text()
+    files = render_stack(prepared.plan, images, alertmanager) | tokenizer_files(prepared.plan)
     folder = write_rendered(prepared.project, prepared.deployment.name, files)
     for path in sorted(files):
         out.print(str((folder / path).relative_to(prepared.project.root)), soft_wrap=True, markup=False)

@@ -42,9 +42,10 @@ def render(prepared: Prepared, client: docker.DockerClient, *, bring_images: boo
     references = supply.provide(at_start) if bring_images else supply.foresee(at_start)
     later = {key: image for key, image in images.items() if image.on_demand}
     provided = later | {key: Image(reference=reference) for key, reference in references.items()}
+    alertmanager = prepared.project.alertmanager_file.read_text()
     record = {FILE_RECORD: f"{Path(prepared.file).resolve()}\n"}
     return Rendering(
-        files=render_stack(prepared.plan, provided) | tokenizer_files(prepared.plan) | record,
+        files=render_stack(prepared.plan, provided, alertmanager) | tokenizer_files(prepared.plan) | record,
         images={reference: supply.identity(reference, images[key]) for key, reference in references.items()},
         services=frozenset(references),
     )

@@ -18,6 +18,7 @@ from vllmstack.host.gateway_control import GatewayControl
 from vllmstack.host.rendered_change import RenderedChange
 from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import prepare_secrets
+from vllmstack.host.stack_facts import prepare_facts
 from vllmstack.host.stack_roll import StackRoll
 from vllmstack.host.startup import last_start_seconds
 from vllmstack.project import Project
@@ -47,6 +48,7 @@ def apply_deployment(prepared: Prepared, rendering: Rendering, client: docker.Do
         step(f"step {number} of {len(steps)}: {one}")
     # After the comparison, which needs to see an old certificate.
     prepare_secrets(prepared.project, prepared.deployment)
+    prepare_facts(prepared.project)
     carry_out(prepared.project, prepared.deployment.name, steps, client, files=rendering.files)
     url = gateway_url(prepared.deployment.gateway)
     # What loads since before may go on as long as any start.

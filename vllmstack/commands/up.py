@@ -23,6 +23,7 @@ from vllmstack.host.key_file import read_keys
 from vllmstack.host.loadtest_web import close_web_ui
 from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, STACK_KEY, prepare_secrets
+from vllmstack.host.stack_facts import note_change, prepare_facts
 from vllmstack.host.startup import LOGS, await_stack, end, keep_logs, warm_stack
 from vllmstack.render.stack import gateway_url
 
@@ -51,11 +52,15 @@ def command(name: str | None) -> None:
         if runs_already(prepared.project, deployment.name, client):
             step(f"{deployment.name} runs: what has changed is applied a step at a time, as `vllmstack apply` does")
             count = apply_deployment(prepared, rendering, client)
+            if count:
+                note_change(prepared.project, client, "apply")
             done = "changed" if count else "as it was"
         else:
             write_rendered(prepared.project, deployment.name, rendering.files)
             prepare_secrets(prepared.project, deployment)
+            prepare_facts(prepared.project)
             _start(prepared, client)
+            note_change(prepared.project, client, "up")
             done = "up"
     seconds = time.monotonic() - started
     _farewell(prepared, grafana="grafana" in rendering.services, done=f"{done} in {seconds:.0f} s")

@@ -253,12 +253,32 @@ class Gpu(Part):
     )
 
 
+class Receivers(Part):
+    """Who is told of alerts, in Alertmanager's own words: each is a receiver without its name."""
+
+    page: dict[str, Any] = Field(
+        default_factory=dict, description="Users are served badly or not at all: somebody has to look now."
+    )
+    warn: dict[str, Any] = Field(
+        default_factory=dict, description="A cause that may become one: somebody has to look in working hours."
+    )
+    watchdog: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Told every minute that alerting works: a service that complains when it hears nothing.",
+    )
+
+
 class Monitoring(Part):
-    """Prometheus and Grafana."""
+    """Prometheus, Alertmanager and Grafana."""
 
     scrape_seconds: Whole = Field(default=5, ge=1, le=60, description="How often each engine is asked for its metrics.")
     retention_days: Whole = Field(default=15, ge=1, le=3650, description="How long Prometheus keeps them.")
     grafana: Flag = Field(default=True, description="Grafana behind the gateway, under /grafana/.")
+    receivers: Receivers = Field(
+        default=Receivers(),
+        description="Who is told of alerts: `webhook_configs`, `email_configs`, `slack_configs` and so on, as "
+        "Alertmanager has them; left out, alerts are only recorded. Secrets are files below secrets/alerts/.",
+    )
 
 
 class Deployment(Part):

@@ -2,7 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from vllmstack.host.processes import run
@@ -58,7 +59,24 @@ class Compose:
                 stderr=stream,
             )
 
-    def follow(self, arguments: Sequence[str]) -> int:
-        """Runs with this terminal's own input and output; the exit status."""
+    def follow(self, arguments: Sequence[str], rewrite: Callable[[str], str] | None = None) -> int:
+        """Runs with this terminal's own input and output; the exit status. ``rewrite`` changes each line of output."""
         command = self.command(*arguments)
-        return subprocess.run(command, cwd=self._project.root, env=self.environment, check=False).returncode
+        if rewrite is None:
+            return subprocess.run(command, cwd=self._project.root, env=self.environment, check=False).returncode
+        with subprocess.Popen(
+            command,
+            cwd=self._project.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        ) as process:
+            try:
+                for line in process.stdout or ():
+                    print(rewrite(line.rstrip("\r\n")), flush=True)
+            except BrokenPipeError:  # whoever read this has seen enough, as `head` has
+                process.terminate()
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else it breaks again at the exit
+                return 0
+        return process.returncode

@@ -9,6 +9,7 @@ import docker.errors
 import requests.exceptions
 
 from vllmstack.errors import HostError, Problem
+from vllmstack.log_lines import plain
 from vllmstack.project import compose_project_name
 
 HEALTH_PROGRAM = ["python3", "/etc/vllmstack/health.py"]
@@ -86,12 +87,13 @@ def containers(client: docker.DockerClient) -> list[Container]:
 
 
 def last_lines(client: docker.DockerClient, container: Container, count: int) -> list[str]:
-    """The container's own last words."""
+    """The container's own last words; a line of JSON as the text that it stands for."""
     try:
         text = client.containers.get(container.identity).logs(tail=count, stream=False)
     except docker.errors.APIError:
         return []
-    return text.decode(errors="replace").splitlines() if isinstance(text, bytes) else []
+    lines = text.decode(errors="replace").splitlines() if isinstance(text, bytes) else []
+    return [said for line in lines for said in plain(line).split("\n")]
 
 
 def engine_metrics(client: docker.DockerClient, container: Container) -> str | None:

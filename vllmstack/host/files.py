@@ -38,6 +38,24 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
     return folder
 
 
+def write_whole(file: Path, text: str) -> None:
+    """One file that containers read, whole or not at all, with its folder.
+
+    Raises:
+        HostError: it cannot be written.
+    """
+    try:
+        _write(file, text)
+        file.parent.chmod(0o755)
+    except OSError as error:
+        raise HostError(
+            Problem(
+                fact=f"cannot write {error.filename or file}: {error.strerror}",
+                hint="give this user the folder .vllmstack, and look at `df -h .`",
+            )
+        ) from None
+
+
 def read_rendered(project: Project, deployment_name: str, *prefixes: str) -> dict[str, str]:
     """Text by path of what is rendered below ``.vllmstack/NAME/``, where the path begins with one of these.
 

@@ -18,6 +18,8 @@ API_KEYS = "api_keys"
 """What the gateway reads: hashes of the users' keys and of the stack's own."""
 STACK_KEY = "stack_key"
 """A key for the stack itself: its check at the start, `chat`, the load test. No user's key is kept anywhere."""
+ALERTS = "alerts"
+"""The folder of what Alertmanager's receivers need: each file is one secret, put there by the operator."""
 NOTHING = "none"
 """An empty file: Compose wants a file for each secret that compose.yaml names, also for one nobody asked for."""
 
@@ -63,6 +65,10 @@ def _prepare(project: Project, deployment: Deployment) -> None:
     project.secrets.mkdir(mode=0o700, exist_ok=True)
     project.secrets.chmod(0o700)
     _write(project.secrets / NOTHING, "")
+    receivers = project.secrets / ALERTS
+    receivers.mkdir(exist_ok=True)
+    for path in (receivers, *receivers.iterdir()):
+        path.chmod(0o755 if path.is_dir() else 0o444)
     # With an empty file Grafana would take its own default.
     _own(project.secrets / GRAFANA_PASSWORD, lambda: secrets.token_urlsafe(24))
     token = hub_token(project)

@@ -5,13 +5,13 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from pathlib import Path
 
 import docker
 
 from vllmstack.errors import Problem, StackError
 from vllmstack.host.containers import Container, containers, last_lines, warm_engine
+from vllmstack.host.request_logs import moment
 
 POLL_SECONDS = 1.0
 LOG_LINES = 60
@@ -101,7 +101,7 @@ def await_service(
 def last_start_seconds(client: docker.DockerClient, container: Container) -> float | None:
     """From the engine's start to its "Application startup complete", by its log; None if that does not say."""
     try:
-        started = _moment(container.started_at)
+        started = moment(container.started_at)
         text = client.containers.get(container.identity).logs(
             since=started, until=started + max(container.startup_seconds, 60), timestamps=True, stream=False
         )
@@ -110,7 +110,7 @@ def last_start_seconds(client: docker.DockerClient, container: Container) -> flo
     for line in text.decode(errors="replace").splitlines():
         stamp, _, said = line.partition(" ")
         if STARTED.search(said):
-            return _moment(stamp) - started
+            return moment(stamp) - started
     return None
 
 
@@ -141,12 +141,6 @@ def _phase_of(client: docker.DockerClient, container: Container) -> str:
     if not container.is_engine or container.status != "running" or container.state != "loading":
         return container.state
     return phase(last_lines(client, container, LOG_LINES))
-
-
-def _moment(stamp: str) -> float:
-    """Docker's time stamp, with nanoseconds, as seconds since 1970."""
-    whole, _, fraction = stamp.removesuffix("Z").partition(".")
-    return datetime.fromisoformat(f"{whole}+00:00").timestamp() + float(f"0.{fraction or 0}")
 
 
 def _has_failed(container: Container, before: Mapping[str, int]) -> bool:

@@ -29,6 +29,8 @@ class GpuType:
     """What cudaMemGetInfo reports: vLLM's ``gpu_memory_utilization`` is a share of this."""
     compute_capability: tuple[int, int]
     bandwidth_bytes_per_second: float
+    flops_per_second: float
+    """BF16 on tensor cores, without sparsity."""
     seen_as: tuple[str, ...]
     """Names that nvidia-smi gives it."""
 
@@ -48,6 +50,7 @@ def _gpu_type(name: str, row: Mapping[str, object]) -> GpuType:
         usable_bytes=int(float(str(row["usable_mib"])) * MIB),
         compute_capability=capability(str(row["capability"])),
         bandwidth_bytes_per_second=float(str(row["bandwidth"])) * 1e9,
+        flops_per_second=float(str(row["flops"])) * 1e12,
         seen_as=tuple(str(seen) for seen in names) if isinstance(names, list) else (),
     )
 

@@ -3,15 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 
-from vllmstack.deployment.model import Gateway
-from vllmstack.images import Image
+from vllmstack.deployment.model import Gateway, GpuAccess
+from vllmstack.images import MONITORING_SERVICES, PROFILES, Image, image_variable
 from vllmstack.planning.plan import Plan
+from vllmstack.render.alertmanager import render_alertmanager
 from vllmstack.render.engine_config import config_path, render_engine_config
 from vllmstack.render.engines import render_engines
 from vllmstack.render.gateway import listen_port, render_gateway
 from vllmstack.render.header import header
 from vllmstack.render.loadtest import render_loadtest
 from vllmstack.render.prometheus import render_prometheus
+from vllmstack.render.targets import render_targets
 
 ONLY_NEW_GATEWAY = (
     "VLLMSTACK_PUBLISH",
@@ -21,12 +23,14 @@ ONLY_NEW_GATEWAY = (
 )
 """What a running gateway cannot take over: its port and what is mounted. nginx reads all else again when it is told."""
 
-PROMETHEUS_RULES = "prometheus/rules/"
-"""Read at Prometheus' start only; it watches its targets, the other files below ``prometheus/``, itself."""
+GPU_PROFILES = {GpuAccess.NVIDIA: PROFILES["gpu-exporter"], GpuAccess.CDI: PROFILES["gpu-exporter-cdi"]}
 
 
-def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
-    """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes."""
+def render_stack(plan: Plan, images: Mapping[str, Image], alertmanager: str) -> dict[str, str]:
+    """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes.
+
+    ``alertmanager`` is the text of prometheus/alertmanager.yml.
+    """
     files = {
         **render_engines(plan, images),
         **{
@@ -35,6 +39,8 @@ def render_stack(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
         },
         **render_gateway(plan),
         **render_prometheus(plan),
+        **render_targets(plan),
+        **render_alertmanager(plan.deployment, alertmanager),
         **render_loadtest(plan, images),
     }
     files["compose.env"] = header(plan.deployment) + _variables(plan, images, files)
@@ -76,14 +82,17 @@ def _variables(plan: Plan, images: Mapping[str, Image], files: Mapping[str, str]
         values["VLLMSTACK_TLS_CERTIFICATE_FILE"] = "secrets/tls_certificate"
         values["VLLMSTACK_TLS_KEY_FILE"] = "secrets/tls_key"
     values["VLLMSTACK_GATEWAY_DIGEST"] = _digest({name: values[name] for name in ONLY_NEW_GATEWAY if name in values})
-    values["VLLMSTACK_PROMETHEUS_DIGEST"] = _digest(
-        {path: text for path, text in files.items() if path.startswith(PROMETHEUS_RULES)}
+    values["VLLMSTACK_ALERTMANAGER_DIGEST"] = _digest(
+        {path: text for path, text in files.items() if path.startswith("alertmanager/")}
     )
-    for name in ("gateway", "prometheus", "grafana", "loadtest"):
+    for name in ("gateway", "loadtest", *sorted(set(MONITORING_SERVICES.values()))):
         if name in images:
-            values[f"VLLMSTACK_IMAGE_{name.upper()}"] = images[name].reference
-    if "grafana" in images:
-        values["COMPOSE_PROFILES"] = "grafana"
+            values[image_variable(name)] = images[name].reference
+    profiles = ["grafana"] if "grafana" in images else []
+    if any(replica.gpu_ids for replica in plan.replicas):
+        profiles.append(GPU_PROFILES[deployment.gpu.access])
+    if profiles:
+        values["COMPOSE_PROFILES"] = ",".join(profiles)
     return "".join(f"{key}={_quoted(value)}\n" for key, value in values.items())
 
 

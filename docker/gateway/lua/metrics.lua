@@ -3,19 +3,42 @@
 
 local counters = require "gateway.counters"
 local deployment = require "gateway.deployment"
+local health = require "gateway.health"
 local load = require "gateway.load"
 
+-- What alerts count is there as 0 before its first event: a series that begins with 1 has no increase.
+local SHED = {"full", "no_replica", "queue_timeout"}
+local EJECTED = {"hung", "refused", "restarted", "silent", "status", "unnamed", "unreachable"}
+local STATES = {"unknown", "starting", "serving", "dead", "hung", "draining"}
+
 local metrics = {}
+
+local function zeros()
+  local found = {}
+  for _, model in ipairs(deployment.models) do
+    for _, reason in ipairs(SHED) do
+      found["sheds_total|" .. model.name .. "|" .. reason] = 0
+    end
+  end
+  deployment.each_replica(function(model, replica)
+    for _, reason in ipairs(EJECTED) do
+      found["ejections_total|" .. model.name .. "|" .. replica .. "|" .. reason] = 0
+    end
+  end)
+  return found
+end
 
 -- Every counter, and their keys in order.
 local function all()
   local dict = ngx.shared.counters
-  local keys = dict:get_keys(0)
-  table.sort(keys)
-  local found = {}
-  for _, key in ipairs(keys) do
+  local found, keys = zeros(), {}
+  for _, key in ipairs(dict:get_keys(0)) do
     found[key] = dict:get(key)
   end
+  for key in pairs(found) do
+    keys[#keys + 1] = key
+  end
+  table.sort(keys)
   return {values = found, keys = keys}
 end
 
@@ -81,6 +104,33 @@ local function queued()
   return family("queued_requests", "gauge", "Requests that wait at the gateway for room or for a replica.", samples)
 end
 
+-- One series a state: alerts look back at what a replica has been.
+local function states()
+  local samples = {}
+  deployment.each_replica(function(model, replica)
+    local now = health.of(replica).state
+    for _, state in ipairs(STATES) do
+      samples[#samples + 1] = ('{model="%s",replica="%s",state="%s"} %d'):format(model.name, replica, state, now == state and 1 or 0)
+    end
+  end)
+  return family("replica_state", "gauge", "1 for the state that the replica is in.", samples)
+end
+
+-- From the first time on that a model could be asked: until then it is being started, and nobody counts on it.
+local function available()
+  local samples = {}
+  for _, model in ipairs(deployment.models) do
+    local ready = health.status(model).ready
+    if ready then
+      ngx.shared.states:set("served|" .. model.name, true)
+    end
+    if ready or ngx.shared.states:get("served|" .. model.name) then
+      samples[#samples + 1] = ('{model="%s"} %d'):format(model.name, ready and 1 or 0)
+    end
+  end
+  return family("model_available", "gauge", "Whether any replica gets requests; once one has, since this gateway began.", samples)
+end
+
 local function connections()
   local samples = {}
   for i, state in ipairs({"active", "reading", "writing", "waiting"}) do
@@ -122,6 +172,8 @@ function metrics.expose()
       function(replica)
         return ngx.shared.load:get("a|" .. replica) == 0 and 0 or 1
       end),
+    states(),
+    available(),
     connections(),
   })
 end

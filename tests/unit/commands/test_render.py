@@ -57,4 +57,4 @@ def test_what_does_not_fit_is_refused_and_nothing_is_written(vllmstack: Run, clo
 def test_the_default_is_by_whether_there_is_a_gpu(vllmstack: Run, clone: Clone, inventory: Inventory) -> None:
     clone.deployment(SMOKE.replace("name: smoke\ndesc", "name: cpu-smoke\ndesc"), name="cpu-smoke")
 
-    assert vllmstack("render").out.startswith(".vllmstack/cpu-smoke/compose.env\n")
+    assert vllmstack("render").out.startswith(".vllmstack/cpu-smoke/alertmanager/alertmanager.yml\n")

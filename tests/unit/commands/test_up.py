@@ -17,7 +17,7 @@ import pytest
 from loadtest.stack import load_stack
 from tests.unit.conftest import DOCKER_THAT_WORKS, GIB, KEY, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
-from tests.unit.rolling_machine import RollingMachine
+from tests.unit.rolling_machine import MONITORING, RollingMachine
 from vllmstack.commands.preparation import prepare
 from vllmstack.commands.up import _farewell
 from vllmstack.deployment.api_keys import keys_text, make_key
@@ -157,7 +157,7 @@ def test_it_leaves_what_later_commands_and_plain_compose_need(vllmstack: Run, ma
 
     assert clone.project.current.readlink() == Path("smoke")
     assert (clone.project.current / "engines.compose.yaml").is_file()
-    assert {file.name for file in clone.project.secrets.iterdir()} == {"none", "grafana_admin_password"}
+    assert {file.name for file in clone.project.secrets.iterdir()} == {"none", "alerts", "grafana_admin_password"}
 
 
 def test_each_replica_gives_a_first_token_before_the_gateway_is_asked(vllmstack: Run, machine: Machine) -> None:
@@ -469,7 +469,7 @@ def test_an_up_whose_change_fails_leaves_what_runs(vllmstack: Run, rolling: Roll
     done = vllmstack("up", "smoke")
 
     assert done.status == 1
-    assert rolling.services() == ["engine-smoke-1", "engine-smoke-2", "gateway", "grafana", "prometheus"]
+    assert rolling.services() == sorted(["engine-smoke-1", "engine-smoke-2", "gateway", *MONITORING])
     assert clone.project.current.readlink() == Path("smoke")
     assert done.out == ""
 

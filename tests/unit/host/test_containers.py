@@ -122,6 +122,22 @@ def test_last_lines_are_the_containers_own(daemon: FakeDocker) -> None:
     assert last_lines(daemon.client, seen, 2) == ["two", "three"]
 
 
+def test_last_lines_of_json_are_the_text_that_they_stand_for(daemon: FakeDocker) -> None:
+    log = (
+        '{"level": "INFO", "process": "APIServer", "pid": 7, "message": "Application startup complete."}',
+        '{"level": "ERROR", "message": "EngineCore failed to start.", "exc_info": "Traceback:\\nValueError: too long"}',
+    )
+    daemon.stack = [FakeContainer(service="engine-smoke-1", log=log)]
+    (seen,) = containers(daemon.client)
+
+    assert last_lines(daemon.client, seen, 2) == [
+        "(APIServer pid=7) INFO Application startup complete.",
+        "ERROR EngineCore failed to start.",
+        "ERROR Traceback:",
+        "ERROR ValueError: too long",
+    ]
+
+
 def test_a_container_that_is_gone_has_no_last_lines_and_no_metrics(daemon: FakeDocker) -> None:
     daemon.stack = [FakeContainer(service="gateway", log=("one",), metrics=["a 1"])]
     (seen,) = containers(daemon.client)

@@ -35,6 +35,7 @@ def test_the_folder_is_closed_and_its_files_are_readable_in_containers(clone: Cl
     assert {file.name: mode(file) for file in clone.project.secrets.iterdir()} == {
         "none": 0o444,
         "grafana_admin_password": 0o444,
+        "alerts": 0o755,
     }
 
 

@@ -144,6 +144,16 @@ def test_a_gpus_own_lines_are_known(line: str, expected: str) -> None:
     assert phase(["(Worker pid=1) INFO [gpu_model_runner.py:1] Starting to load model a/b...", line]) == expected
 
 
+@pytest.mark.parametrize("count", range(1, len(CPU_START) + 1))
+def test_phases_are_known_in_lines_of_json_too(tmp_path: Path, count: int) -> None:
+    daemon = FakeDocker(tmp_path)
+    lines = CPU_START[:count]
+    log = tuple(json.dumps({"level": "INFO", "time": "T", "message": line}) for line, _ in lines)
+    daemon.stack = [FakeContainer(service="engine-smoke-1", model="smoke", replica=1, log=log)]
+
+    assert phase(last_lines(daemon.client, containers(daemon.client)[0], 60)) == lines[-1][1]
+
+
 def test_lines_that_say_nothing_do_not_change_the_phase() -> None:
     noise = ["", "WARNING: something", '  File "a.py", line 1']
 

@@ -11,6 +11,7 @@ def test_every_gpu_has_less_to_use_than_nvidia_smi_reports() -> None:
         assert 0.96 < row.usable_bytes / row.memory_bytes < 1, row.name
         assert row.seen_as
         assert row.bandwidth_bytes_per_second > 1e11
+        assert row.flops_per_second > 1e13
 
 
 def test_the_h200_is_what_was_measured() -> None:

@@ -14,7 +14,9 @@ from vllmstack.planning.plan import Plan
 from vllmstack.render.engine_config import config_path
 from vllmstack.render.stack import gateway_url, published_address, render_stack
 
-KNOWN = load_images(Path(__file__).parents[3] / "docker" / "images.yaml")
+ROOT = Path(__file__).parents[3]
+KNOWN = load_images(ROOT / "docker" / "images.yaml")
+ALERTMANAGER = (ROOT / "prometheus" / "alertmanager.yml").read_text()
 TLS = {"certificate": "/tls/cert.pem", "key": "/tls/key.pem"}
 KEYS = "/keys/keys.txt"
 
@@ -29,7 +31,7 @@ def plan(**changes: Any) -> Plan:
 
 
 def rendered(of: Plan) -> dict[str, str]:
-    return render_stack(of, images_for(of.deployment, KNOWN))
+    return render_stack(of, images_for(of.deployment, KNOWN), ALERTMANAGER)
 
 
 def variables(**changes: Any) -> dict[str, str]:
@@ -40,6 +42,7 @@ def variables(**changes: Any) -> dict[str, str]:
 
 def test_every_file_has_its_place() -> None:
     assert sorted(rendered(plan())) == [
+        "alertmanager/alertmanager.yml",
         "compose.env",
         "engines.compose.yaml",
         *sorted(config_path(model, plan().deployment) for model in plan().deployment.models),
@@ -52,6 +55,7 @@ def test_every_file_has_its_place() -> None:
         "loadtest/stack.json",
         "prometheus/engines.json",
         "prometheus/gateway.json",
+        "prometheus/rules/targets.yml",
     ]
 
 
@@ -70,12 +74,15 @@ VLLMSTACK_URL='http://127.0.0.1:8000'
 VLLMSTACK_RETENTION_DAYS=15
 VLLMSTACK_SCRAPE_SECONDS=5
 VLLMSTACK_GATEWAY_DIGEST={digests["VLLMSTACK_GATEWAY_DIGEST"]}
-VLLMSTACK_PROMETHEUS_DIGEST={digests["VLLMSTACK_PROMETHEUS_DIGEST"]}
+VLLMSTACK_ALERTMANAGER_DIGEST={digests["VLLMSTACK_ALERTMANAGER_DIGEST"]}
 VLLMSTACK_IMAGE_GATEWAY='{KNOWN.images["gateway"].reference}'
-VLLMSTACK_IMAGE_PROMETHEUS='{KNOWN.images["prometheus"].reference}'
-VLLMSTACK_IMAGE_GRAFANA='{KNOWN.images["grafana"].reference}'
 VLLMSTACK_IMAGE_LOADTEST='{KNOWN.images["loadtest"].reference}'
-COMPOSE_PROFILES=grafana
+VLLMSTACK_IMAGE_ALERTMANAGER='{KNOWN.images["alertmanager"].reference}'
+VLLMSTACK_IMAGE_EXPORTERS='{KNOWN.images["exporters"].reference}'
+VLLMSTACK_IMAGE_GRAFANA='{KNOWN.images["grafana"].reference}'
+VLLMSTACK_IMAGE_NODE_EXPORTER='{KNOWN.images["node-exporter"].reference}'
+VLLMSTACK_IMAGE_PROMETHEUS='{KNOWN.images["prometheus"].reference}'
+COMPOSE_PROFILES='grafana,gpu-nvidia'
 """
     )
 
@@ -131,17 +138,16 @@ def test_an_image_that_was_left_out_is_not_started() -> None:
     of = plan()
     without = {name: image for name, image in images_for(of.deployment, KNOWN).items() if name != "grafana"}
 
-    text = render_stack(of, without)["compose.env"]
+    text = render_stack(of, without, ALERTMANAGER)["compose.env"]
 
     assert "grafana" not in text
-    assert "COMPOSE_PROFILES" not in text
 
 
 def test_the_images_that_were_provided_are_run_not_those_of_the_list() -> None:
     of = plan()
     provided = dict(images_for(of.deployment, KNOWN)) | {"prometheus": Image(reference="vllmstack/prometheus:3.5.0")}
 
-    text = render_stack(of, provided)["compose.env"]
+    text = render_stack(of, provided, ALERTMANAGER)["compose.env"]
 
     assert "VLLMSTACK_IMAGE_PROMETHEUS='vllmstack/prometheus:3.5.0'\n" in text
 

@@ -11,6 +11,7 @@ from vllmstack.planning.plan import Plan
 from vllmstack.render.stack import render_stack
 from vllmstack.rolling.differences import differences
 
+ALERTMANAGER = "receivers: []"
 IMAGES = {name: Image(reference=f"{name}:1") for name in ("engine", "gateway", "prometheus")}
 
 
@@ -18,7 +19,7 @@ def rendered(image: str = "engine:1", **changes: Any) -> dict[str, str]:
     model = {"name": "m", "source": {"hub": "a/b"}, "replicas": 2, "serve": {"max_model_len": 1024}} | changes
     deployment = Deployment.model_validate({"name": "test", "models": [model]})
     plan = Plan(deployment=deployment, replicas=place(deployment.models, core_ids=(0,)))
-    return render_stack(plan, IMAGES | {"engine": Image(reference=image)})
+    return render_stack(plan, IMAGES | {"engine": Image(reference=image)}, ALERTMANAGER)
 
 
 @pytest.mark.parametrize(
