@@ -77,7 +77,7 @@ def slo_rules() -> dict[str, Any]:
 
 
 def _bad(window: str) -> Iterator[Rule]:
-    requests = f'rate(vllmstack_gateway_requests_total{{job="gateway", model!=""}}[{window}])'
+    requests = f'rate(vllmstack_gateway_requests_total{{job="gateway", model!="none"}}[{window}])'
     failed = requests.replace("}", ', code=~"5.."}')
     yield {
         "record": f"model:slo_bad:ratio_rate{window}",

@@ -20,7 +20,7 @@ from vllmstack import __version__
 from vllmstack.errors import EXIT_BUG, EXIT_FAILED, EXIT_INTERRUPTED, VllmstackError
 
 COMMANDS = (
-    *("up", "apply", "restart", "down", "status", "logs", "chat"),
+    *("up", "apply", "restart", "down", "status", "top", "logs", "chat"),
     "keys",
     *("load", "check", "capacity", "report"),
     *("plan", "validate", "render", "doctor"),

@@ -46,9 +46,10 @@ GAUGES: dict[str, tuple[str, Read]] = {
         "Share of the last sample in which memory was read or written.",
         lambda nvml, gpu: nvml.nvmlDeviceGetUtilizationRates(gpu).memory / 100,
     ),
+    # Version 2, as nvidia-smi has it: version 1 counts what the driver keeps for itself too.
     "memory_used_bytes": (
-        "Memory in use.",
-        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu).used,
+        "Memory in use, without what the driver keeps for itself.",
+        lambda nvml, gpu: nvml.nvmlDeviceGetMemoryInfo(gpu, nvml.nvmlMemory_v2).used,
     ),
     "memory_total_bytes": (
         "Memory of the GPU.",

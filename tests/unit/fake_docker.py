@@ -10,6 +10,7 @@ import docker
 import docker.errors
 
 from vllmstack.host.replica_roll import IDLE_STOP_SECONDS
+from vllmstack.host.request_logs import moment
 
 
 @dataclass(kw_only=True)
@@ -95,7 +96,10 @@ class FakeContainer:
     ) -> bytes:
         """Lines have their time stamps in ``log`` where a test asks for them."""
         assert not stream
-        return "".join(f"{line}\n" for line in self.log[-tail:]).encode()
+        lines = self.log
+        if timestamps:
+            lines = tuple(line for line in lines if since <= moment(line.partition(" ")[0]) <= (until or float("inf")))
+        return "".join(f"{line}\n" for line in lines[-tail:]).encode()
 
     def stop(self, *, timeout: int) -> None:
         assert timeout in (self.stop_seconds, min(self.stop_seconds, IDLE_STOP_SECONDS))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import docker
+from rich.live import Live
 from rich.table import Table
 
 from vllmstack.console import out
@@ -18,44 +19,68 @@ from vllmstack.project import find_project
 SAMPLE_SECONDS = 1.0
 """Between the two readings that tokens/s comes from."""
 
+WATCH_SECONDS = 2.0
+"""From one table to the next; then the readings of two tables are those that tokens/s comes from."""
+
+Reading = tuple[EngineNumbers | None, float]
+"""An engine's numbers, None where it does not answer, and when it was asked."""
+
 
 @click.command("status")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def command(as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Again every 2 s, until Ctrl-C; once without a terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Once, for scripts.")
+def command(watch: bool, as_json: bool) -> None:
     """Show models, replicas, GPUs, state, load and tokens/s."""
     project = find_project()
     deployment = running_deployment(project)
     client = connect()
     stack = containers(client)
-    rows = [_row(one, *numbers) for one, numbers in zip(stack, _measure(client, stack), strict=True)]
+    before = _read(client, stack)
+    if any(numbers for numbers, _ in before.values()):
+        time.sleep(SAMPLE_SECONDS)
+    readings = _read(client, stack)
+    rows = _rows(stack, before, readings)
     if as_json:
         out.print_json(json.dumps({"deployment": deployment, "services": rows}))
-        return
-    if not rows:
-        out.print(f"{deployment} is down; `vllmstack up` starts a deployment")
-        return
-    _print(deployment, rows)
+    elif watch and out.is_terminal:
+        _watch(client, deployment, rows, readings)
+    else:
+        out.print(_shown(deployment, rows))
 
 
-def _measure(client: docker.DockerClient, stack: list[Container]) -> list[tuple[EngineNumbers | None, float | None]]:
-    """For each container its numbers and output tokens a second; None where it is no engine or does not answer."""
+def _watch(
+    client: docker.DockerClient, deployment: str, rows: list[dict[str, Any]], readings: dict[str, Reading]
+) -> None:
+    with Live(_shown(deployment, rows), console=out, auto_refresh=False) as live:
+        while True:
+            time.sleep(WATCH_SECONDS)
+            before, stack = readings, containers(client)
+            readings = _read(client, stack)
+            live.update(_shown(deployment, _rows(stack, before, readings)), refresh=True)
 
-    def read(one: Container) -> tuple[EngineNumbers | None, float]:
+
+def _read(client: docker.DockerClient, stack: list[Container]) -> dict[str, Reading]:
+    """By the container's identity: that of a replica which was made anew has another, and no reading before it."""
+
+    def read(one: Container) -> Reading:
         text = engine_metrics(client, one) if one.state == "serving" else None
         return (read_numbers(text) if text else None), time.monotonic()
 
     if not stack:
-        return []
+        return {}
     with ThreadPoolExecutor(max_workers=len(stack)) as pool:
-        first = list(pool.map(read, stack))
-        if any(numbers for numbers, _ in first):
-            time.sleep(SAMPLE_SECONDS)
-        second = list(pool.map(read, stack))
-    measured: list[tuple[EngineNumbers | None, float | None]] = []
-    for (before, then), (after, now) in zip(first, second, strict=True):
-        rate = (after.generation_tokens - before.generation_tokens) / (now - then) if before and after else None
-        measured.append((after, rate))
-    return measured
+        return {one.identity: reading for one, reading in zip(stack, pool.map(read, stack), strict=True)}
+
+
+def _rows(stack: list[Container], before: dict[str, Reading], readings: dict[str, Reading]) -> list[dict[str, Any]]:
+    found = []
+    for one in stack:
+        numbers, now = readings[one.identity]
+        earlier, then = before.get(one.identity, (None, 0.0))
+        tokens = numbers.generation_tokens - earlier.generation_tokens if numbers and earlier else None
+        # Less than before: the engine was started anew in between.
+        found.append(_row(one, numbers, None if tokens is None or tokens < 0 else tokens / (now - then)))
+    return found
 
 
 def _row(one: Container, numbers: EngineNumbers | None, tokens_per_second: float | None) -> dict[str, Any]:
@@ -77,7 +102,9 @@ def _row(one: Container, numbers: EngineNumbers | None, tokens_per_second: float
 STYLES = {"serving": "green", "healthy": "green", "loading": "yellow", "starting": "yellow", "waiting": "yellow"}
 
 
-def _print(deployment: str, rows: list[dict[str, Any]]) -> None:
+def _shown(deployment: str, rows: list[dict[str, Any]]) -> Table | str:
+    if not rows:
+        return f"{deployment} is down; `vllmstack up` starts a deployment"
     table = Table(title=deployment, title_justify="left", box=None, pad_edge=False, header_style="bold")
     table.add_column("model")
     for heading in ("replica", "GPU"):
@@ -96,7 +123,7 @@ def _print(deployment: str, rows: list[dict[str, Any]]) -> None:
             )  # fmt: skip
         else:
             table.add_row(f"[dim]{row['service']}[/dim]", "", "", state, "", "", "", "")
-    out.print(table)
+    return table
 
 
 def _number(value: float | None) -> str:

@@ -22,15 +22,15 @@ def ask(client: docker.DockerClient, expression: str) -> list[Sample]:
     Raises:
         StackError: Prometheus does not run or does not answer, with what it said.
     """
-    one = next((one for one in containers(client) if one.service == SERVICE and one.status == "running"), None)
-    if one is None:
-        raise _problem("does not run", hint="run `vllmstack up`; `vllmstack status` needs none")
     said = ""
     # On a busy machine Docker 20.10 was seen to hand over nothing; promtool itself always says something.
     for _ in range(TRIES):
         try:
+            one = next((one for one in containers(client) if one.service == SERVICE and one.status == "running"), None)
+            if one is None:
+                raise _problem("does not run", hint="run `vllmstack up`; `vllmstack status` needs none")
             done = client.containers.get(one.identity).exec_run([*QUERY, expression])
-        except (docker.errors.APIError, requests.exceptions.RequestException) as error:
+        except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
             raise _problem(f"cannot be asked: {error}") from None
         said = done.output.decode(errors="replace").strip() if isinstance(done.output, bytes) else ""
         if done.exit_code != 0:

@@ -29,6 +29,22 @@ stands for both of ``stream_options``, include_usage and continuous_usage_stats:
 more at the end nothing else. The gateway keeps from clients what they have not asked for. Without keys nobody needs it,
 and it costs engine and gateway a few µs a chunk. Models that generate nothing ignore it."""
 
+_LOGGING_REQUESTS = {"enable_log_requests": True}
+"""A line with the id of each request that an engine takes, by which `vllmstack logs --request` finds it, and no more:
+docker/engine/logging.json leaves out the line with the request's parameters."""
+
+_LOGGING_OPTIONS = ("log_config_file", "log_level", "logging_config")
+
+
+def uses_own_logging(model: Model) -> bool:
+    """Whether the deployment configures the engine's logging itself.
+
+    Then docker/engine/logging.json is not used, and requests are not logged unless it says so: vLLM's own log tells
+    their parameters, and prompts where its level is DEBUG.
+    """
+    variables = any(name.startswith("VLLM_LOGGING_") or name == "VLLM_CONFIGURE_LOGGING" for name in model.environment)
+    return variables or any(name in normalised(model.serve) for name in _LOGGING_OPTIONS)
+
 
 def model_directory(model: Model) -> str:
     """Where a local model lies inside the engine's container, mounted read-only."""
@@ -74,7 +90,8 @@ def render_engine_config(model: Model, deployment: Deployment) -> str:
             for number, adapter in enumerate(adapters, start=1)
         ]
     telling = _TELLING_USAGE if deployment.gateway.api_keys_file else {}
-    for name, value in sorted((telling | serve).items()):
+    logging = {} if uses_own_logging(model) else _LOGGING_REQUESTS
+    for name, value in sorted((telling | logging | serve).items()):
         entries |= _entry(name, value)
     return yaml.dump(
         entries, Dumper=_Readable, sort_keys=False, default_flow_style=False, allow_unicode=True, width=120

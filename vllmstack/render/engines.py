@@ -13,7 +13,7 @@ from vllmstack.images import ENGINE_IMAGES, Image
 from vllmstack.planning.host_memory import CONTAINER_GIB
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
-from vllmstack.render.engine_config import adapter_directory, config_path, model_directory
+from vllmstack.render.engine_config import adapter_directory, config_path, model_directory, uses_own_logging
 from vllmstack.render.header import header
 
 STATE_TO_ROOT = "../.."
@@ -111,6 +111,8 @@ def _environment(replica: Replica) -> dict[str, str]:
     if model.engine is Engine.VLLM_CPU:
         # Without it every engine binds its threads to the same first core.
         environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, replica.cpu_ids))
+    if uses_own_logging(model):
+        environment["VLLM_LOGGING_CONFIG_PATH"] = ""  # in place of that of docker/engine/service.yaml
     if model.source.directory:
         environment["HF_HUB_OFFLINE"] = "1"
     if _needs_token(model):

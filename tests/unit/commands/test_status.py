@@ -1,10 +1,12 @@
 """`vllmstack status`: one table of what runs."""
 
+import io
 import json
 import re
 from collections.abc import Callable
 
 import pytest
+from rich.console import Console
 
 from tests.unit.conftest import Clone, Outcome
 from tests.unit.fake_docker import FakeContainer, FakeDocker
@@ -113,3 +115,56 @@ def test_before_the_first_up_there_is_nothing_to_show(vllmstack: Run, clone: Clo
 
     assert done.status == 1
     assert done.err == "vllmstack: nothing was started from this clone yet\n  hint: run `vllmstack up`\n"
+
+
+def test_watching_repeats_the_table_until_it_is_interrupted(
+    vllmstack: Run, stack: FakeDocker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80, height=40, highlight=False)
+    stack.stack[0].metrics.append(metrics(tokens=500, running=7))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            stack.stack[1].health_line = "serving: /health says 200"
+            stack.stack[1].metrics = [metrics(tokens=1, running=9)]
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(status, "out", terminal)
+    monkeypatch.setattr("vllmstack.commands.status.time.sleep", pause)
+
+    done = vllmstack("status", "--watch")
+
+    assert (done.status, done.err.strip()) == (130, "vllmstack: interrupted")
+    assert pauses == [status.SAMPLE_SECONDS, status.WATCH_SECONDS, status.WATCH_SECONDS]
+    shown = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", terminal.file.getvalue())  # type: ignore[attr-defined]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in shown.splitlines() if line.strip().startswith("llama")]
+    assert [row[1:5] for row in rows[:4]] == [
+        ["1", "0,1", "serving", "3"],
+        ["2", "2,3", "loading", "–"],
+        ["1", "0,1", "serving", "7"],
+        ["2", "2,3", "serving", "9"],
+    ]
+    assert rows[3][-1] == "–", "no reading before, no rate"
+
+
+def test_without_a_terminal_watching_is_one_table(vllmstack: Run, stack: FakeDocker) -> None:
+    assert vllmstack("status", "--watch").out.count("llama") == 2
+
+
+def test_an_engine_that_was_started_anew_between_two_readings_has_no_rate(
+    vllmstack: Run, clone: Clone, daemon: FakeDocker
+) -> None:
+    clone.is_up()
+    daemon.stack = [
+        FakeContainer(
+            service="engine-smoke-1", model="smoke", replica=1, health_line="serving: /health says 200",
+            metrics=[metrics(tokens=900), metrics(tokens=5, running=1)],
+        )
+    ]  # fmt: skip
+
+    (row,) = json.loads(vllmstack("status", "--json").out)["services"]
+
+    assert (row["running"], row["output_tokens_per_second"]) == (1, None)

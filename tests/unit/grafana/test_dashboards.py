@@ -1,45 +1,16 @@
-"""The committed dashboards: as their source makes them, readable, and portable to any data source."""
+"""The committed dashboards: as their source makes them, in order, linked, and not to be changed in the browser."""
 
-import importlib.util
 import itertools
-import json
-import re
-import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 import yaml
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-GRAFANA = Path(__file__).parents[3] / "grafana"
-FILES = sorted((GRAFANA / "dashboards").glob("*.json"))
+from grafana.dashboards import DASHBOARDS, render
+from tests.unit.grafana.boards import BOARDS, DATA_SOURCE, FILES, GRAFANA, Document, document, panels
 
-Panel = dict[str, Any]
-
-
-def load_source() -> ModuleType:
-    """The module grafana/dashboards.py, which is a script beside its output and in no package."""
-    name = "vllmstack_dashboards"
-    specification = importlib.util.spec_from_file_location(name, GRAFANA / "dashboards.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[name] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-SOURCE = load_source()
-
-
-def panels(file: Path) -> list[Panel]:
-    """All panels but the headings of rows."""
-    return [panel for panel in json.loads(file.read_text())["panels"] if panel["type"] != "row"]
-
-
-PANELS = [pytest.param(panel, id=f"{file.stem}: {panel['title']}") for file in FILES for panel in panels(file)]
+UIDS = {document(file)["uid"] for file in FILES}
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
@@ -52,110 +23,111 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 
 def test_every_dashboard_of_the_source_is_committed_and_no_other() -> None:
-    assert [file.name for file in FILES] == sorted(SOURCE.DASHBOARDS)
+    assert [file.name for file in FILES] == sorted(DASHBOARDS)
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 def test_the_committed_json_is_what_the_source_makes(file: Path) -> None:
-    made = SOURCE.render(SOURCE.DASHBOARDS[file.name]().build())
+    made = render(DASHBOARDS[file.name]().build())
 
     assert file.read_text() == made, "run `python grafana/dashboards.py` and commit what it writes"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_the_json_loads_with_the_sdks_types(file: Path) -> None:
-    document = json.loads(file.read_text())
-
-    board = Dashboard.from_json(document)
-
-    assert board.title == document["title"]
-    assert len(board.panels or []) == len(document["panels"])
+def test_a_dashboard_is_found_under_its_files_name(file: Path) -> None:
+    assert document(file)["uid"] == f"vllmstack-{file.stem}"
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_no_two_panels_overlap_and_none_leaves_the_grid(file: Path) -> None:
-    places = [(panel["title"], panel["gridPos"]) for panel in json.loads(file.read_text())["panels"]]
+@pytest.mark.parametrize("board", BOARDS)
+def test_the_json_loads_with_the_sdks_types(board: Document) -> None:
+    loaded = Dashboard.from_json(board)
+
+    assert loaded.title == board["title"]
+    assert len(loaded.panels or []) == len(board["panels"])
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_no_two_panels_overlap_and_none_leaves_the_grid(board: Document) -> None:
+    places = [(panel["title"], panel["gridPos"]) for panel in board["panels"]]
 
     assert [(one, other) for (one, at), (other, there) in itertools.combinations(places, 2) if overlap(at, there)] == []
     assert [title for title, at in places if at["x"] + at["w"] > 24] == []
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_panel_ids_are_unique(file: Path) -> None:
-    ids = [panel["id"] for panel in json.loads(file.read_text())["panels"]]
+@pytest.mark.parametrize("board", BOARDS)
+def test_no_line_of_panels_has_a_gap(board: Document) -> None:
+    widths: dict[int, int] = {}
+    for panel in board["panels"]:
+        widths[panel["gridPos"]["y"]] = widths.get(panel["gridPos"]["y"], 0) + panel["gridPos"]["w"]
+
+    assert {y: width for y, width in widths.items() if width != 24} == {}
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_panel_ids_and_titles_are_unique(board: Document) -> None:
+    ids = [panel["id"] for panel in board["panels"]]
+    titles = [panel["title"] for panel in panels(board)]
 
     assert len(set(ids)) == len(ids)
+    assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_data_source_model_and_replica_are_variables(file: Path) -> None:
-    variables = {variable["name"]: variable for variable in json.loads(file.read_text())["templating"]["list"]}
+@pytest.mark.parametrize("board", BOARDS)
+def test_numbers_come_first_and_need_no_scrolling(board: Document) -> None:
+    top = list(itertools.takewhile(lambda panel: panel["type"] != "row", board["panels"]))
 
-    assert {"datasource", "model", "replica"} <= set(variables)
-    assert variables["datasource"]["type"] == "datasource"
-    assert all(variables[name]["includeAll"] and variables[name]["multi"] for name in ("model", "replica"))
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_links_to_other_dashboards_keep_time_range_and_variables(file: Path) -> None:
-    links = json.loads(file.read_text())["links"]
-
-    assert links
-    assert all(link["keepTime"] and link["includeVars"] for link in links)
+    assert {panel["type"] for panel in top} == {"stat"}
+    assert sum(panel["gridPos"]["w"] * panel["gridPos"]["h"] for panel in top) <= 24 * 8
+    assert board["description"].endswith("?")
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_nothing_can_be_changed_in_the_browser(file: Path) -> None:
-    assert json.loads(file.read_text())["editable"] is False
+def test_the_first_row_of_the_stack_says_whether_users_are_served() -> None:
+    board = document(GRAFANA / "dashboards" / "stack.json")
 
-
-def test_the_first_row_of_the_stack_needs_no_scrolling() -> None:
-    top = [panel for panel in panels(GRAFANA / "dashboards" / "stack.json") if panel["gridPos"]["y"] == 0]
-
-    assert [panel["title"] for panel in top] == [
+    assert [panel["title"] for panel in panels(board) if panel["gridPos"]["y"] == 0] == [
         "Replicas up / expected",
+        "Alerts",
         "Requests",
         "Error ratio",
         "TTFT p95",
         "TPOT p95",
         "Output tokens",
     ]
-    assert sum(panel["gridPos"]["w"] for panel in top) == 24
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_has_a_title_one_sentence_and_a_unit(panel: Panel) -> None:
-    assert panel["title"]
-    assert re.fullmatch(r"[A-Z][^.]*\.", re.sub(r"\d\.\d", "", panel["description"]))
-    assert panel["fieldConfig"]["defaults"]["unit"]
+@pytest.mark.parametrize("board", BOARDS)
+def test_links_to_other_dashboards_keep_time_range_and_variables(board: Document) -> None:
+    assert board["links"]
+    assert all(link["keepTime"] and link["includeVars"] for link in board["links"])
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_panel_and_its_queries_use_the_chosen_data_source(panel: Panel) -> None:
-    chosen = {"type": "prometheus", "uid": "${datasource}"}
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_panels_link_opens_a_dashboard_that_there_is_with_time_range_and_variables(board: Document) -> None:
+    urls = [link["url"] for panel in panels(board) for link in panel.get("links", [])]
 
-    assert panel["datasource"] == chosen
-    assert panel["targets"]
-    assert all(target["datasource"] == chosen for target in panel["targets"])
-
-
-@pytest.mark.parametrize("panel", PANELS)
-def test_a_query_filters_by_model_and_takes_rates_over_the_rate_interval(panel: Panel) -> None:
-    for target in panel["targets"]:
-        selectors = re.findall(r"\{([^}]*)\}", target["expr"])
-        ranges = re.findall(r"\[([^\]]*)\]", target["expr"])
-        assert selectors
-        assert all('model=~"$model"' in selector for selector in selectors)
-        assert set(ranges) <= {"$__rate_interval"}
-        assert len(ranges) == len(re.findall(r"\b(?:rate|increase)\(", target["expr"]))
+    assert urls
+    for url in urls:
+        path, _, parameters = url.partition("?")
+        assert path.removeprefix("/d/") in UIDS - {board["uid"]}
+        assert parameters == "${__url_time_range}&${__all_variables}"
 
 
-@pytest.mark.parametrize("panel", PANELS)
-def test_queries_of_one_panel_are_told_apart_in_its_legend(panel: Panel) -> None:
-    legends = [target["legendFormat"] for target in panel["targets"]]
+@pytest.mark.parametrize("board", BOARDS)
+def test_alerts_and_changes_are_marked_on_all_graphs(board: Document) -> None:
+    marks = {mark["name"]: mark for mark in board["annotations"]["list"]}
 
-    assert all(legends)
-    assert len(set(legends)) == len(legends)
+    assert set(marks) == {"Alerts", "Changes"}
+    assert all(mark["enable"] and mark["iconColor"] and mark["titleFormat"] for mark in marks.values())
+    assert all(mark["datasource"] == mark["target"]["datasource"] == DATA_SOURCE for mark in marks.values())
+    assert all(mark["target"]["refId"] == "Anno" for mark in marks.values())
+
+
+@pytest.mark.parametrize("board", BOARDS)
+def test_a_change_is_marked_at_the_time_that_its_value_tells_in_milliseconds(board: Document) -> None:
+    (changes,) = [mark for mark in board["annotations"]["list"] if mark["name"] == "Changes"]
+
+    assert changes["useValueForTime"] is True
+    assert changes["target"]["expr"].startswith("1000 * ")
 
 
 def test_grafana_is_provisioned_read_only() -> None:

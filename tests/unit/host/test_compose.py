@@ -86,3 +86,13 @@ def test_it_follows_and_returns_composes_own_status(
 
     assert Compose(clone.project, "smoke").follow(["logs", "--follow"]) == 4
     assert capfd.readouterr().out == "a line\n"
+
+
+def test_what_it_follows_can_be_rewritten_line_by_line(
+    clone: Clone, programs: Programs, capfd: pytest.CaptureFixture[str]
+) -> None:
+    programs.install("docker", "echo a line; printf 'an end'; echo a complaint >&2; exit 4\n")
+
+    assert Compose(clone.project, "smoke").follow(["logs"], rewrite=str.upper) == 4
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("A LINE\nAN END\n", "a complaint\n")

@@ -1,5 +1,6 @@
 """Waiting for the stack: phases read off the engines' logs, and why one failed."""
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.errors import StackError
 from vllmstack.host import startup
-from vllmstack.host.containers import Container, containers
+from vllmstack.host.containers import Container, containers, last_lines
 from vllmstack.host.startup import await_service, await_stack, last_start_seconds, phase, warm_stack
 
 # One start of vLLM 0.32.0 on a CPU, in the order of the lines; the phase that each begins.

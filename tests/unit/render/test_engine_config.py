@@ -30,6 +30,7 @@ def test_a_model_of_the_hub_is_named_with_its_revision() -> None:
         "host": "0.0.0.0",  # noqa: S104
         "port": 8000,
         "shutdown-timeout": 7,
+        "enable-log-requests": True,
     }
 
 
@@ -54,6 +55,30 @@ def test_usage_is_told_in_every_stream_where_keys_are_asked_for_unless_the_deplo
 
     assert without["no-enable-force-include-usage"] is True
     assert "enable-force-include-usage" not in without
+
+
+def test_an_engine_logs_the_ids_of_requests_unless_the_deployment_says_otherwise() -> None:
+    without = rendered(serve={"enable_log_requests": False})
+
+    assert rendered()["enable-log-requests"] is True
+    assert without["no-enable-log-requests"] is True
+    assert "enable-log-requests" not in without
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"environment": {"VLLM_LOGGING_LEVEL": "DEBUG"}},
+        {"environment": {"VLLM_LOGGING_CONFIG_PATH": "/models/mine.json"}},
+        {"environment": {"VLLM_CONFIGURE_LOGGING": "0"}},
+        {"serve": {"log-level": "DEBUG"}},
+        {"serve": {"logging_config": {"formatter": "json"}}},
+    ],
+)
+def test_where_the_deployment_configures_logging_itself_no_prompt_comes_into_it_unasked(
+    changes: dict[str, Any],
+) -> None:
+    assert "enable-log-requests" not in rendered(**changes)
 
 
 @pytest.mark.parametrize(

@@ -298,6 +298,21 @@ def test_the_token_is_only_given_to_models_that_ask_for_one() -> None:
     assert "secrets" not in document(deployment(HUB))
 
 
+@pytest.mark.parametrize(
+    ("changes", "path"),
+    [
+        ({}, None),  # service.yaml has it
+        ({"environment": {"VLLM_LOGGING_LEVEL": "DEBUG"}}, ""),
+        ({"environment": {"VLLM_LOGGING_CONFIG_PATH": "/models/mine.json"}}, "/models/mine.json"),
+        ({"serve": {"log_level": "DEBUG"}}, ""),
+    ],
+)
+def test_logging_is_the_stacks_unless_the_deployment_configures_it(changes: dict[str, Any], path: str | None) -> None:
+    one = service(deployment(CPU | changes), "engine-smoke-1")
+
+    assert one["environment"].get("VLLM_LOGGING_CONFIG_PATH") == path
+
+
 def test_the_deployments_environment_has_the_last_word() -> None:
     one = service(deployment(CPU | {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}), "engine-smoke-1")
 
