@@ -29,11 +29,14 @@ class Clone:
 
     folder: Path
 
-    def run(self, *command: str, seconds: float = 120, check: bool = True) -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *command: str, seconds: float = 120, check: bool = True, input: str | None = None
+    ) -> "subprocess.CompletedProcess[str]":
         """Runs a command there; with ``check`` its failure fails the test, with all it said."""
         done = subprocess.run(
-            command, cwd=self.folder, capture_output=True, text=True, timeout=seconds, env=environment(), check=False
-        )
+            command, cwd=self.folder, capture_output=True, text=True, timeout=seconds, env=environment(), check=False,
+            input=input,
+        )  # fmt: skip
         if check and done.returncode != 0:
             pytest.fail(f"{' '.join(command)} exited with {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done

@@ -20,9 +20,9 @@ def query(stack: Stack, expression: str) -> list[dict[str, Any]]:
 
 def test_each_replica_and_the_gateway_are_scraped_with_their_labels(stack: Stack) -> None:
     def all_up() -> bool:
-        return len(query(stack, "up == 1")) == 5
+        return len(query(stack, "up == 1")) == 8
 
-    await_condition(all_up, seconds=30, what="three engines, the gateway and Prometheus itself up")
+    await_condition(all_up, seconds=30, what="three engines, the gateway and what watches them up")
 
     engines = {(row["metric"]["model"], row["metric"]["replica"]) for row in query(stack, 'up{job="engines"}')}
     assert engines == {
