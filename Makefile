@@ -129,6 +129,7 @@ generate: $(DEV) ## write the schema, the reference pages, the dashboards and th
 	$(PYTHON) scripts/deployment_reference.py
 	$(PYTHON) grafana/dashboards.py
 	$(PYTHON) prometheus/rules.py
+	$(PYTHON) scripts/metrics_reference.py
 
 lock: $(DEV) ## choose new versions for every requirements file
 	PATH=$$PWD/.venv/bin:$$PATH scripts/lock.sh

@@ -16,6 +16,8 @@ from vllmstack.errors import Problem
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 LOG = "locust.log"
+METRICS_PORT = 9464
+"""Where Prometheus asks a run in the load test's container (prometheus.yml)."""
 GRACE_SECONDS = 30.0
 """What Locust gets to keep partial results after Ctrl-C."""
 
@@ -48,6 +50,8 @@ def _locust(options: RunOptions, log: Path) -> int:
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless", "--skip-log-setup",
         *options.arguments(),
     ]  # fmt: skip
+    if os.environ.get("VLLMSTACK_IN_CONTAINER") == "1":
+        command.append(f"--metrics-port={METRICS_PORT}")
     if options.workers:
         command += ["--master", "--expect-workers", str(options.workers)]
     elif options.processes > 1:

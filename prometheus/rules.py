@@ -39,10 +39,10 @@ BURNS = {
 The short window is why an alert ends soon after its cause."""
 
 SLOS = {
-    "ttft": ("TtftTargetMissed", "wait longer for the first token than the deployment's target"),
-    "tpot": ("TpotTargetMissed", "get their tokens more slowly than the deployment's target"),
-    "errors": ("ErrorTargetMissed", "fail with the stack's own errors"),
-    "availability": ("AvailabilityTargetMissed", "find no replica that serves"),
+    "ttft": ("TtftTargetMissed", "too many requests wait longer for the first token than the deployment's target"),
+    "tpot": ("TpotTargetMissed", "too many requests get their tokens more slowly than the deployment's target"),
+    "errors": ("ErrorTargetMissed", "too many requests fail with the stack's own errors"),
+    "availability": ("AvailabilityTargetMissed", "too much time without a replica that serves"),
 }
 
 RUNBOOKS = "docs/runbooks"
@@ -119,7 +119,7 @@ def _alerts(slo: str) -> Iterator[Rule]:
             "for": lasting,
             "labels": {"severity": severity, "burn": speed},
             "annotations": {
-                "summary": f"{{{{ $labels.model }}}}: too many requests {what}",
+                "summary": f"{{{{ $labels.model }}}}: {what}",
                 "description": (
                     f"{{{{ $value | humanizePercentage }}}} of the last {long}, and the last {short} are no better: "
                     f"the budget of 30 days is used up {factor:g} times as fast as it may be."

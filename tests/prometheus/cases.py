@@ -271,10 +271,17 @@ ALERTS: list[AlertCase] = [
     ),
     AlertCase(
         alert="GpuLost",
-        bad={f'vllmstack_gpu_info{{{GPU0}, name="H200"}}': "1x8 stale _x40"},
+        bad={
+            f'vllmstack_gpu_info{{{GPU0}, name="H200"}}': "1x8 stale _x40",
+            'vllmstack_gpu_nvml_up{job="gpu"}': "1x8 0x40",
+        },
         not_yet="2m45s",
         fires="5m",
-        good={f'vllmstack_gpu_info{{{GPU0}, name="H200"}}': "1x48"},
+        # The exporter stopped: that says nothing of the GPU.
+        good={
+            f'vllmstack_gpu_info{{{GPU0}, name="H200"}}': "1x8 stale _x40",
+            'vllmstack_gpu_nvml_up{job="gpu"}': "1x8 stale _x40",
+        },
         labels=[{"gpu": "0"}],
     ),
     AlertCase(
@@ -301,11 +308,29 @@ ALERTS: list[AlertCase] = [
     ),
     AlertCase(
         alert="ContainerOutOfMemory",
-        bad={'vllmstack_container_oom_kills_total{job="containers", service="engine-a-1"}': "0x8 1x20"},
+        bad={
+            'vllmstack_container_oom_kills_total{job="containers", service="engine-a-1"}': "0x8 1x20",
+            'node_vmstat_oom_kill{job="host", instance="node-exporter:9100"}': "0x8 1x20",
+        },
         not_yet="2m",
         fires="2m30s",
-        good={'vllmstack_container_oom_kills_total{job="containers", service="engine-a-1"}': "4x30"},
+        good={
+            'vllmstack_container_oom_kills_total{job="containers", service="engine-a-1"}': "4x30",
+            'node_vmstat_oom_kill{job="host", instance="node-exporter:9100"}': "9x30",
+        },
         labels=[{"service": "engine-a-1"}],
+    ),
+    AlertCase(
+        alert="ContainerOutOfMemory",
+        # Its count went with the container's main process.
+        bad={
+            'vllmstack_container_oom_kills_total{job="containers", service="engine-a-1"}': "0x30",
+            'node_vmstat_oom_kill{job="host", instance="node-exporter:9100"}': "0x8 1x20",
+        },
+        not_yet="2m",
+        fires="2m30s",
+        good={'node_vmstat_oom_kill{job="host", instance="node-exporter:9100"}': "9x30"},
+        labels=[{"instance": "node-exporter:9100", "job": "host"}],
     ),
     AlertCase(
         alert="CertificateExpires",
@@ -338,12 +363,36 @@ ALERTS: list[AlertCase] = [
         ],
     ),
     AlertCase(
+        alert="TargetDown",
+        # Where the exporter has no container it is no target that could be down.
+        bad={'replica:gpu:info{model="a", replica="a-1", gpu="0"}': "1x24"},
+        not_yet="45s",
+        fires="3m",
+        good={
+            'replica:gpu:info{model="a", replica="a-1", gpu="0"}': "1x24",
+            'up{job="gpu", instance="gpu-exporter:9400"}': "1x24",
+        },
+        labels=[{"job": "gpu"}],
+    ),
+    AlertCase(
         alert="RulesFailing",
         bad={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="g"}': "0x4 0+1x20"},
         not_yet="1m45s",
         fires="4m",
-        good={'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="g"}': "7x24"},
+        good={
+            'prometheus_rule_evaluation_failures_total{job="prometheus", rule_group="g"}': "7x24",
+            'prometheus_config_last_reload_successful{job="prometheus"}': "1x24",
+        },
         labels=[{"rule_group": "g"}],
+    ),
+    AlertCase(
+        alert="RulesFailing",
+        bad={'prometheus_config_last_reload_successful{job="prometheus"}': "1x4 0x20"},
+        not_yet="1m45s",
+        fires="4m",
+        # It was mended within half a minute.
+        good={'prometheus_config_last_reload_successful{job="prometheus"}': "1x4 0 0 1x20"},
+        labels=[{"job": "prometheus"}],
     ),
     AlertCase(
         alert="AlertsNotDelivered",

@@ -18,7 +18,7 @@ from vllmstack.host.gateway_control import GatewayControl
 from vllmstack.host.rendered_change import RenderedChange
 from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import prepare_secrets
-from vllmstack.host.stack_facts import prepare_facts
+from vllmstack.host.stack_facts import note_containers, prepare_facts
 from vllmstack.host.stack_roll import StackRoll
 from vllmstack.host.startup import last_start_seconds
 from vllmstack.project import Project
@@ -75,7 +75,11 @@ def carry_out(
     if steps and steps[0].action is not Action.NEW_GATEWAY:
         _warn_of_drained(client, steps)
     change = None if files is None else RenderedChange(project, name, files)
-    StackRoll(project, Compose(project, name), client, change=change).run(steps)
+    try:
+        StackRoll(project, Compose(project, name), client, change=change).run(steps)
+    finally:
+        # Of a roll that fails some containers are new, too.
+        note_containers(project, client)
 
 
 def warn_of_waiting(

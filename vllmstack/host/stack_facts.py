@@ -14,8 +14,8 @@ CONTAINERS = "containers.json"
 CHANGES = "changes.json"
 
 
-def note_change(project: Project, client: docker.DockerClient, verb: str) -> None:
-    """After the stack was changed: its containers as they are now, and the moment.
+def note_containers(project: Project, client: docker.DockerClient) -> None:
+    """Which container is which service now.
 
     Raises:
         HostError: the folder cannot be written.
@@ -24,9 +24,18 @@ def note_change(project: Project, client: docker.DockerClient, verb: str) -> Non
         one.identity: {"service": one.service, "model": one.model, "replica": one.service if one.is_engine else ""}
         for one in containers(client)
     }
+    write_whole(project.facts / CONTAINERS, json.dumps(stack, indent=1) + "\n")
+
+
+def note_change(project: Project, client: docker.DockerClient, verb: str) -> None:
+    """After the stack was changed: its containers as they are now, and the moment.
+
+    Raises:
+        HostError: the folder cannot be written.
+    """
+    note_containers(project, client)
     file = project.facts / CHANGES
     changes: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
-    write_whole(project.facts / CONTAINERS, json.dumps(stack, indent=1) + "\n")
     write_whole(file, json.dumps(changes | {verb: round(time.time())}) + "\n")
 
 

@@ -116,7 +116,16 @@ local function states()
   return family("replica_state", "gauge", "1 for the state that the replica is in.", samples)
 end
 
--- From the first time on that a model could be asked: until then it is being started, and nobody counts on it.
+local function any_draining(model)
+  for _, replica in ipairs(model.replicas) do
+    if health.of(replica).state == "draining" then
+      return true
+    end
+  end
+end
+
+-- From the first time on that a model could be asked: until then it is being started, and nobody counts on it. Nor while
+-- its only replica is drained: its requests wait, and somebody wanted that.
 local function available()
   local samples = {}
   for _, model in ipairs(deployment.models) do
@@ -124,7 +133,7 @@ local function available()
     if ready then
       ngx.shared.states:set("served|" .. model.name, true)
     end
-    if ready or ngx.shared.states:get("served|" .. model.name) then
+    if ready or (ngx.shared.states:get("served|" .. model.name) and not any_draining(model)) then
       samples[#samples + 1] = ('{model="%s"} %d'):format(model.name, ready and 1 or 0)
     end
   end

@@ -44,6 +44,7 @@ ONLY_WITH = {
     "vllm:spec_decode_num_accepted_tokens_per_pos_total": {"position"},
     "vllmstack_gateway_split_requests_total": {"split", "model"},  # a split, and a mirror, in the deployment
     "vllmstack_gateway_mirrored_total": {"model"},
+    "vllmstack_gateway_upstream_retries_total": {"model", "replica"},  # a replica that failed a request
     "vllmstack_gateway_prompt_tokens_matched_total": {"model"},  # more than one replica, and a prefix seen before
     "vllmstack_container_cpu_limit_cores": {"service"},  # a container with a CPU limit
     "vllmstack_certificate_expires_timestamp_seconds": set(),  # TLS
