@@ -113,8 +113,8 @@ def _alerts(slo: str) -> Iterator[Rule]:
         yield {
             "alert": name,
             "expr": (
-                f"model:slo_bad:ratio_rate{long}{selector} > {limit}\n"
-                f"and on (model, slo) model:slo_bad:ratio_rate{short}{selector} > {limit}\n"
+                f"model:slo_bad:ratio_rate{long}{selector}\n> {limit}\n"
+                f"and on (model, slo)\nmodel:slo_bad:ratio_rate{short}{selector}\n> {limit}\n"
             ),
             "for": lasting,
             "labels": {"severity": severity, "burn": speed},
@@ -130,7 +130,10 @@ def _alerts(slo: str) -> Iterator[Rule]:
 
 
 class _Text(yaml.SafeDumper):
-    """Expressions of several lines as such."""
+    """Expressions of several lines as such, and lists indented as in the files written by hand."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
@@ -144,7 +147,7 @@ FILES = {"latency.yml": latency_rules, "slo.yml": slo_rules}
 
 def render(document: dict[str, Any]) -> str:
     """The committed text."""
-    return HEADER + yaml.dump(document, Dumper=_Text, sort_keys=False, width=200)
+    return HEADER + yaml.dump(document, Dumper=_Text, sort_keys=False, width=110)
 
 
 def main(output: Path = RULES) -> None:
