@@ -337,7 +337,9 @@ def _alerts() -> str:
 
 def _in_words(template: str) -> str:
     """`{{ $labels.model }}` as MODEL, a GPU's number as N, a value as an ellipsis."""
-    text = template.replace("{{ $labels.gpu }}", "N")
+    optional = r"\{\{ with (\$labels\.\w+) \}\}(.*?)\{\{ end \}\}"
+    text = re.sub(optional, lambda found: found[2].replace("{{ . }}", f"{{{{ {found[1]} }}}}"), template)
+    text = text.replace("{{ $labels.gpu }}", "N")
     text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda found: found[1].upper(), text)
     text = text.replace("{{ $value | humanizePercentage }}", "… %")
     return re.sub(r"\{\{[^}]*\}\}", "…", text)

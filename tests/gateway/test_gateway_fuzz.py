@@ -233,7 +233,7 @@ def test_the_metrics_have_no_text_of_a_client(fire: Fire) -> None:
     }
     words |= {"engine-smoke-1", "engine-smoke-2", "engine-org-other-1-1", "engine-absent-1"}
     words |= {"active", "reading", "writing", "waiting", "full", "queue_timeout", "no_replica", "dead", "hung", "+Inf"}
-    words |= {"prompt", "completion"}
+    words |= {"starting", "serving", "draining", "refused", "restarted", "silent", "status", "unnamed", "unreachable"}
     for target in fire.targets:
         labels = {label for name in target.gateway.metrics() for label in re.findall(r'="([^"]*)"', name)}
         assert not {label for label in labels - words if not re.fullmatch(r"\d{3}|[0-9.]+", label)}

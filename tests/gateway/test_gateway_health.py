@@ -240,7 +240,10 @@ def test_a_drained_replica_gets_nothing_until_it_is_resumed_and_has_given_a_toke
     becomes(gateway, busy, "serving", seconds=8)
     eventually(lambda: served_by(gateway) == {FIRST, SECOND})
     # Who drained it wanted it to go.
-    assert not [name for name in gateway.metrics() if name.startswith("ejections_total") and busy in name]
+    metrics = gateway.metrics()
+    ejected = {name: value for name, value in metrics.items() if name.startswith("ejections_total") and busy in name}
+    assert ejected
+    assert not any(ejected.values())
 
 
 def test_a_drain_survives_a_reload(gateway: GatewayContainer) -> None:
@@ -306,3 +309,58 @@ def test_the_checks_go_on_when_the_worker_that_makes_them_is_killed(
     replicas[SECOND].control(health=200)
     becomes(gateway, SECOND, "serving", seconds=8)
     assert "killing previous instance" not in gateway.logs()
+
+
+def available(gateway: GatewayContainer, model: str = "smoke") -> float | None:
+    return gateway.metrics().get(f'model_available{{model="{model}"}}')
+
+
+@contextmanager
+def stopped(replica: Replica) -> Iterator[None]:
+    """Dead for as long as the block lasts."""
+    replica.stop()
+    try:
+        yield
+    finally:
+        replica.start()
+
+
+def states(gateway: GatewayContainer, replica: str) -> set[str]:
+    """Those that the metrics have as 1."""
+    found = {name: value for name, value in gateway.metrics().items() if name.startswith("replica_state")}
+    return {name.rpartition('state="')[2].removesuffix('"}') for name in found if replica in name and found[name]}
+
+
+def test_the_metrics_tell_a_replicas_state(gateway: GatewayContainer, replicas: dict[str, Replica]) -> None:
+    eventually(lambda: states(gateway, FIRST) == {"serving"})
+
+    with stopped(replicas[FIRST]):
+        eventually(lambda: states(gateway, FIRST) == {"dead"}, 10)
+    control(gateway, "drain", SECOND)
+
+    assert states(gateway, SECOND) == {"draining"}
+
+
+def test_a_model_is_available_from_its_first_replica_on(
+    gateway: GatewayContainer, replicas: dict[str, Replica]
+) -> None:
+    # The deployment has a model that nothing serves: it has never been there, and is no outage.
+    eventually(lambda: available(gateway) == 1)
+    assert available(gateway, "absent") is None
+
+    with stopped(replicas[FIRST]):
+        eventually(lambda: out(gateway, FIRST), 10)
+        assert available(gateway) == 1
+        with stopped(replicas[SECOND]):
+            eventually(lambda: available(gateway) == 0, 10)
+
+
+def test_a_model_whose_only_replica_is_drained_is_neither(
+    gateway: GatewayContainer, replicas: dict[str, Replica]
+) -> None:
+    eventually(lambda: available(gateway) == 1)
+
+    control(gateway, "drain", FIRST)
+    control(gateway, "drain", SECOND)
+
+    assert available(gateway) is None
