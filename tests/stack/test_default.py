@@ -66,6 +66,9 @@ def test_two_replicas_serve(started: Started) -> None:
         "engine-smoke-2": "serving",
         "gateway": "healthy",
         "prometheus": "healthy",
+        "alertmanager": "healthy",
+        "node-exporter": "healthy",
+        "container-exporter": "healthy",
     } | ({"grafana": "healthy"} if "grafana" in states else {})
 
 
