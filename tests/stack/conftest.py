@@ -87,6 +87,14 @@ def await_condition(condition: Callable[[], bool], *, seconds: float, what: str)
     pytest.fail(f"not within {seconds:.0f} s: {what}")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The default deployment's tests come first: they start and end a stack in the clone that all others share."""
+    places = [place for place, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    ordered = sorted((items[place] for place in places), key=lambda item: item.path.name != "test_default.py")
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
 FIGURES = pytest.StashKey[list[str]]()
 
 

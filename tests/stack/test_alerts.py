@@ -1,6 +1,6 @@
 """Real faults, and what Alertmanager then tells: just the right alert, within two minutes, and nothing once it is over.
 
-First in the session: the alerts of what other tests do to the stack would be among them.
+First on the shared stack: the alerts of what other tests do to it would be among them.
 """
 
 import concurrent.futures
