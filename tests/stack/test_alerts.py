@@ -118,7 +118,7 @@ def test_a_paused_engine_is_hung_and_overload_is_shed_requests(
 ) -> None:
     hung, shed = ("ReplicaHung", "engine-smoke-2"), ("RequestsShed", "other/smoke")
 
-    with load(stack, model="other/smoke", users=24, tokens=20) as statuses:
+    with load(stack, model="other/smoke", users=64, tokens=20) as statuses:
         chaos_faults.pause(broken, "engine-smoke-2")
         seconds = raised(monitoring, hung, shed)
     over = resolved(monitoring, time.monotonic())
