@@ -17,8 +17,8 @@ run_options = $(call option,SCENARIO,scenario) $(call option,MODEL,model) $(call
   $(call option,CONCURRENCY,concurrency) $(call option,DURATION,duration) $(call option,WARMUP,warmup) \
   $(call option,REQUESTS,requests)
 
-.PHONY: help up apply restart down status top logs plan doctor chat load slo report bench-clock bench-clock-cost bench-agreement
-.PHONY: chaos check units-of-loadtest other-units lint test test-gpu docker generate lock
+.PHONY: help up apply restart down status top logs plan doctor chat load bundle slo report bench-clock bench-clock-cost bench-agreement
+.PHONY: chaos bench-prediction check units-of-loadtest other-units lint test test-gpu docker generate lock
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,8 +44,8 @@ top: $(BASE) ## the dashboards' first numbers in this terminal, live
 logs: $(BASE) ## follow all logs
 	@$(VLLMSTACK) logs --follow
 
-plan: $(BASE) ## which replica gets which GPU, and what its memory goes to
-	@$(VLLMSTACK) plan $(DEPLOYMENT)
+plan: $(BASE) ## GPUs and memory; with LOAD="30 rps, 1000 in, 300 out" and TARGET= what it will do
+	@$(VLLMSTACK) plan $(DEPLOYMENT) $(call option,GPU,gpu) $(call option,LOAD,load) $(call option,TARGET,target)
 
 doctor: $(BASE) ## what this machine lacks
 	@$(VLLMSTACK) doctor $(DEPLOYMENT)
@@ -53,8 +53,11 @@ doctor: $(BASE) ## what this machine lacks
 chat: $(BASE) ## talk to the model that runs
 	@$(VLLMSTACK) chat
 
-load: $(BASE) ## the load test's web UI; with SCENARIO= RATE= DURATION= … one run
-	@$(VLLMSTACK) load $(run_options)
+load: $(BASE) ## the load test's web UI; with SCENARIO= RATE= DURATION= … one run; with BUNDLE= what `bundle` wrote
+	@$(VLLMSTACK) load $(BUNDLE) $(run_options)
+
+bundle: $(BASE) ## DEPLOYMENT with its weights and images in one file, for a host without any network
+	@$(VLLMSTACK) bundle $(DEPLOYMENT)
 
 slo: $(BASE) ## measure what the deployment's targets ask (status: `vllmstack check`)
 	@$(VLLMSTACK) check $(call option,SCENARIO,scenario) $(call option,MODEL,model)
@@ -62,14 +65,14 @@ slo: $(BASE) ## measure what the deployment's targets ask (status: `vllmstack ch
 report: $(BASE) ## a page about the newest run, or about RUNS="results/A results/B"
 	@$(VLLMSTACK) report $(RUNS)
 
-check: $(DEV) ## linters and unit tests: under a minute, no Docker
+check: $(DEV) ## linters and unit tests, but the slow ones: under a minute, no Docker
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target units-of-loadtest lint other-units
 
 units-of-loadtest: $(DEV)
-	$(PYTHON) -m pytest tests/unit/loadtest -q
+	$(PYTHON) -m pytest tests/unit/loadtest -q -m "not slow"
 
 other-units: $(DEV)
-	$(PYTHON) -m pytest tests/unit --ignore tests/unit/loadtest -q
+	$(PYTHON) -m pytest tests/unit --ignore tests/unit/loadtest -q -m "not slow"
 
 lint: $(DEV)
 	.venv/bin/ruff check .
@@ -100,6 +103,9 @@ bench-agreement: $(DEV) ## the same load by this load test and by `vllm bench se
 	  --engine-cores 0 --client-cores 1 --gateway-container vllmstack-bench-gateway-1 \
 	  --json results/agreement/medians.json
 
+bench-batch: $(DEV) ## 100,000 lines through `vllmstack batch run`, killed five times: each is answered once
+	$(PYTHON) scripts/bench_batch.py --json results/batch.json
+
 bench-rolling: $(DEV) ## 100 streams while replicas are added, restarted and changed: none is lost
 	COMPOSE_PROJECT_NAME=vllmstack-bench $(PYTHON) scripts/bench_rolling.py --json results/rolling/summary.json
 
@@ -118,6 +124,10 @@ bench-routing: $(DEV)
 
 bench-overload: $(DEV)
 	$(PYTHON) scripts/bench_overload.py --json results/gateway/overload.json
+
+bench-prediction: $(DEV) ## plan --load against the runs that were measured on a GPU, and how long a million requests take
+	$(PYTHON) scripts/bench_prediction.py
+	$(PYTHON) scripts/bench_simulator.py
 
 chaos: $(DEV) ## engines killed, paused and cut off, a gateway killed: what clients lose, and how long it takes to heal
 	COMPOSE_PROJECT_NAME=vllmstack-chaos $(PYTHON) scripts/chaos.py --json results/chaos/summary.json

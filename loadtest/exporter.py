@@ -7,7 +7,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.clock.observation import Outcome
 from loadtest.clock.tally import SeriesTally
 from loadtest.results import RunResult, Series

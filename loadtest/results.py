@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from loadtest.clock.histogram import HistogramData
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.errors import LoadTestError
 from vllmstack.errors import Problem
 

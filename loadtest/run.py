@@ -13,6 +13,7 @@ from loadtest.options import RunOptions
 from loadtest.results import RUN_FILE, RunResult
 from loadtest.results import load as load_result
 from vllmstack.errors import Problem
+from vllmstack.host.loadtest_container import is_inside
 
 LOCUSTFILE = Path(__file__).parent / "locustfile.py"
 LOG = "locust.log"
@@ -50,7 +51,7 @@ def _locust(options: RunOptions, log: Path) -> int:
         sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless", "--skip-log-setup",
         *options.arguments(),
     ]  # fmt: skip
-    if os.environ.get("VLLMSTACK_IN_CONTAINER") == "1":
+    if is_inside():
         command.append(f"--metrics-port={METRICS_PORT}")
     if options.workers:
         command += ["--master", "--expect-workers", str(options.workers)]

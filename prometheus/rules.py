@@ -10,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from vllmstack.render.targets import WINDOWS
+
 RULES = Path(__file__).parent / "rules"
 
 HEADER = "# Written by prometheus/rules.py: change it there.\n"
@@ -28,8 +30,6 @@ LEVELS = {"replica": "model, replica", "model": "model", "stack": ""}
 
 QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 
-WINDOWS = ("5m", "30m", "1h", "6h", "3d")
-
 BURNS = {
     "fast": ("page", "5m", "1h", 14.4, "2m"),
     "slow": ("page", "30m", "6h", 6.0, "15m"),
@@ -46,6 +46,9 @@ SLOS = {
 }
 
 RUNBOOKS = "docs/runbooks"
+
+# pint is told that goodput may be one evaluation behind what it is made of.
+HEADS = {"latency.yml": HEADER, "slo.yml": HEADER + "# pint file/disable rule/dependency\n"}
 
 Rule = dict[str, Any]
 
@@ -145,16 +148,15 @@ _Text.add_representer(str, _text)
 FILES = {"latency.yml": latency_rules, "slo.yml": slo_rules}
 
 
-def render(document: dict[str, Any]) -> str:
-    """The committed text. pint is told that goodput may be one evaluation behind what it is made of."""
-    pint = "# pint file/disable rule/dependency\n" if document == slo_rules() else ""
-    return HEADER + pint + yaml.dump(document, Dumper=_Text, sort_keys=False, width=110)
+def render(name: str) -> str:
+    """The committed text of a file."""
+    return HEADS[name] + yaml.dump(FILES[name](), Dumper=_Text, sort_keys=False, width=110)
 
 
 def main(output: Path = RULES) -> None:
     """Writes the files."""
-    for name, make in FILES.items():
-        (output / name).write_text(render(make()))
+    for name in FILES:
+        (output / name).write_text(render(name))
 
 
 if __name__ == "__main__":

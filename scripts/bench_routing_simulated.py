@@ -30,6 +30,7 @@ from vllmstack.simulation.figures import Figures, figures
 from vllmstack.simulation.fleet import simulate
 from vllmstack.simulation.loads import ChatLoad, conversations
 from vllmstack.simulation.policies import CacheThresholds, Policy, RoundRobin, SessionHashing
+from vllmstack.simulation.step_times import LinearTimes
 
 SECONDS = 150.0
 WARM_UP_SECONDS = 30.0
@@ -39,10 +40,7 @@ TOLERANCE = 1.02
 
 # About an 8B model in bf16 on an H200, but a small KV cache, 64,000 tokens: it has to be shared well.
 PROFILE = EngineProfile(
-    step_seconds=0.006,
-    prefill_seconds=40e-6,
-    sequence_seconds=20e-6,
-    context_seconds=27e-9,
+    times=LinearTimes(step_seconds=0.006, prefill_seconds=40e-6, sequence_seconds=20e-6, context_seconds=27e-9),
     blocks=2000,
     block_tokens=32,
 )

@@ -31,6 +31,8 @@ fi
 echo "• installing $requirements into .venv" >&2
 # Twice quiet: pip warns of every index in its configuration that lacks a package; errors are shown all the same.
 install=(.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check)
+# What `vllmstack bundle --with-project` packed: this host may have no index.
+[ ! -d wheels ] || install+=(--no-index --find-links wheels)
 "${install[@]}" --require-hashes --requirement "$requirements"
 "${install[@]}" --no-deps --no-build-isolation --editable .
 cp "$requirements" ".venv/$(basename "$requirements").installed"

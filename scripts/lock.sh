@@ -14,6 +14,7 @@ rm /tmp/vllmstack-build.in
 compile --universal --python-version 3.11 --extra loadtest pyproject.toml -c requirements-dev.txt -o docker/loadtest/requirements.txt
 
 compile --universal --python-version 3.11 docker/exporters/requirements.in -c requirements-dev.txt -o docker/exporters/requirements.txt
+compile --universal --python-version 3.11 docker/models/requirements.in -c requirements-dev.txt -o docker/models/requirements.txt
 
 # PyTorch has a file of its own (requirements-torch.txt): which build is taken depends on the machine.
 cd docker/engine-cpu

@@ -28,6 +28,7 @@ from tests.unit.prometheus.test_metrics_exist import (  # noqa: E402
     loadtest_metrics,
     named,
 )
+from vllmstack.render.targets import WINDOWS  # noqa: E402
 
 PAGE = ROOT / "docs/reference/metrics.md"
 GATEWAY_SOURCE = ROOT / "docker/gateway/lua/metrics.lua"
@@ -300,7 +301,7 @@ def _written_out(name: str) -> str:
     words: Mapping[str, Iterable[str]] = {
         "LEVEL": rules_source.LEVELS,
         "QUANTILE": rules_source.QUANTILES,
-        "WINDOW": rules_source.WINDOWS,
+        "WINDOW": WINDOWS,
     }
     for word, each in words.items():
         name = name.replace(word, "{" + ",".join(each) + "}")

@@ -21,7 +21,7 @@ from vllmstack.errors import EXIT_BUG, EXIT_FAILED, EXIT_INTERRUPTED, VllmstackE
 
 COMMANDS = (
     *("up", "apply", "restart", "down", "status", "top", "logs", "chat"),
-    "keys",
+    *("keys", "models", "batch", "bundle"),
     *("load", "check", "capacity", "report"),
     *("plan", "validate", "render", "doctor"),
 )

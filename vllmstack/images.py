@@ -59,6 +59,8 @@ def images_for(deployment: Deployment, known: ImageList) -> Mapping[str, Image]:
         names.append("grafana")
     engines = {model.engine for model in deployment.models}
     names += [name for engine, name in ENGINE_IMAGES.items() if engine in engines]
+    if any(model.source.hub for model in deployment.models):
+        names.append(MODELS_IMAGE)
     names += [name for name, image in known.images.items() if image.on_demand]
     return {
         name: Image(reference=deployment.images[name], on_demand=known.images[name].on_demand)
@@ -91,5 +93,8 @@ MONITORING_SERVICES = {
 
 PROFILES = {"grafana": "grafana", "gpu-exporter": "gpu-nvidia", "gpu-exporter-cdi": "gpu-cdi"}
 """Services that run only where their profile is asked for."""
+
+MODELS_IMAGE = "models"
+"""Of what fetches models from the hub."""
 
 ENGINE_IMAGES = {Engine.VLLM: "engine", Engine.VLLM_CPU: "engine-cpu"}

@@ -6,6 +6,7 @@ Grafana. What is printed rather than logged stays text: nginx's error log, a cra
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 # vLLM 0.26 writes the process before each line, its JSON too.
@@ -19,6 +20,12 @@ NO_FIELDS = ("process", "pid", "logger", "file", "line", "exc_info", "method", "
 BEFORE_ID = r"(?:^|[^\w.:-])(?:\d+_)?(?:[a-z_]+-)?"
 AFTER_ID = r"(?:[-_]\d+|-[0-9a-f]{8,32})*(?![\w:-]|\.\w)"
 """vLLM makes ``chatcmpl-ID`` of the header, numbers the prompts and answers of one request, and adds random digits."""
+
+STACK_FRAME = 'File "'
+INDENTED = re.compile(r"^(\([^)]*\) )?\s{2,}\S")
+ERROR_LINE = re.compile(r"(?:ERROR|[A-Za-z]+Error:|error:|Error )")
+TELLING_LINES = 6
+LINE_CHARACTERS = 300
 
 
 def parsed(line: str) -> dict[str, Any] | None:
@@ -52,6 +59,21 @@ def brief(line: str) -> str:
     if document is None:
         return line
     return "\n".join(" ".join(filter(None, (_level(document), text))) for text in _texts(document))
+
+
+def telling(log: Sequence[str]) -> list[str]:
+    """Of an engine's last lines the few that say why it ended; the very last ones where none names an error.
+
+    Lines that name an error, each with the indented one below it, where pydantic and Python put the cause.
+    """
+    lines = [line for line in log if line.strip()]
+    found: dict[str, None] = {}
+    for line, below in zip(lines, [*lines[1:], ""], strict=True) if lines else ():
+        if ERROR_LINE.search(line) and STACK_FRAME not in line:
+            found[line] = None
+            if INDENTED.search(below) and STACK_FRAME not in below:
+                found[below] = None
+    return [line[:LINE_CHARACTERS] for line in (list(found) or lines)[-TELLING_LINES:]]
 
 
 def speaks_of(line: str, request_id: str) -> bool:

@@ -48,6 +48,11 @@ class Project:
         """A link to what `up` rendered last."""
         return self.state / ".current"
 
+    @property
+    def bundles(self) -> Path:
+        """What `load` unpacks: a folder a bundle, with its deployment file and weights."""
+        return self.root / "bundles"
+
     def rendered(self, deployment_name: str) -> Path:
         return self.state / deployment_name
 

@@ -3,7 +3,6 @@
 https://docs.kernel.org/admin-guide/cgroup-v2.html and …/cgroup-v1/index.html
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,11 +40,8 @@ def _folder(tree: Path, identity: str) -> Path | None:
     for path in (f"docker/{identity}", f"system.slice/docker-{identity}.scope"):
         if (tree / path).is_dir():
             return tree / path
-    return next(_below_users(tree, identity), None)
-
-
-def _below_users(tree: Path, identity: str) -> Iterator[Path]:
-    yield from tree.glob(f"user.slice/*/*/*/docker-{identity}.scope")
+    # Below a user's slice, with a Docker Engine of that user's own.
+    return next(tree.glob(f"user.slice/*/*/*/docker-{identity}.scope"), None)
 
 
 def _version_2(folder: Path) -> Usage:

@@ -6,7 +6,8 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel
+
+from loadtest.clock.histogram_data import HistogramData
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -18,16 +19,6 @@ _GROWTH = (1 + RELATIVE_ERROR) / (1 - RELATIVE_ERROR)
 _INVERSE_LOG_GROWTH = 1 / math.log(_GROWTH)
 _SMALLEST_SECONDS = 1e-7
 """Everything below, zero and what a clock's step makes negative too, is counted in one bucket."""
-
-
-class HistogramData(BaseModel):
-    """A histogram as it stands in a file or travels from a worker."""
-
-    count: int = 0
-    sum: float = 0.0
-    minimum: float | None = None
-    maximum: float | None = None
-    buckets: dict[int, int] = {}
 
 
 class Histogram:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.clock.observation import Observation, Outcome
 from loadtest.clock.tally import SecondTally, SeriesTally
 from loadtest.results import Offered, Second, Series, WholeRun

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.clock.histogram import HistogramData
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import LATENCY_NAMES, LoadKind, RunResult, Series
 from loadtest.verdict.limits import Limit
 from loadtest.verdict.measured import Measurement, measure

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from loadtest.clock.histogram import RELATIVE_ERROR, Histogram, HistogramData
+from loadtest.clock.histogram import RELATIVE_ERROR, Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import Flag, LoadKind, RunResult, Series
 from loadtest.trust.health import HIGHEST_CPU_RATIO, HIGHEST_LAG_SECONDS
 from loadtest.trust.wording import impossible, milliseconds, physics_flag

@@ -8,7 +8,8 @@ from typing import Any
 import gevent
 from pydantic import BaseModel
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import Calibration, ClientHealth, Flag
 
 TICK_SECONDS = 0.02

@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from loadtest.clock.histogram import RELATIVE_ERROR, Histogram, HistogramData
+from loadtest.clock.histogram import RELATIVE_ERROR, Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import LATENCY_NAMES, Flag, ModelFacts, RunResult, Series
 from loadtest.trust.flow import check_flow, check_offered
 from loadtest.trust.wording import impossible, milliseconds, physics_flag

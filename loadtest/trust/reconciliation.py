@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loadtest.clock.histogram import HistogramData
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import EngineDelta, Flag, RunResult, Series, WholeRun
 from loadtest.trust.wording import milliseconds
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.errors import LoadTestError
 from loadtest.options import RunOptions
 from loadtest.results import ROWS_FILE, RunResult, load

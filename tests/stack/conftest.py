@@ -88,9 +88,17 @@ def await_condition(condition: Callable[[], bool], *, seconds: float, what: str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The default deployment's tests come first: they start and end a stack in the clone that all others share."""
+    """First the default deployment's tests, which start and end a stack in the clone that all others share.
+
+    Then those of bundles, whose stack on another Docker Engine has the machine to itself until the shared one is up,
+    and those of models, whose stack is their own.
+    """
+    first = ("test_default.py", "test_bundle.py", "test_models.py")
     places = [place for place, item in enumerate(items) if item.path.parent == Path(__file__).parent]
-    ordered = sorted((items[place] for place in places), key=lambda item: item.path.name != "test_default.py")
+    ordered = sorted(
+        (items[place] for place in places),
+        key=lambda item: first.index(item.path.name) if item.path.name in first else len(first),
+    )
     for place, item in zip(places, ordered, strict=True):
         items[place] = item
 
@@ -98,7 +106,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 FIGURES = pytest.StashKey[list[str]]()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def figures(request: pytest.FixtureRequest) -> list[str]:
     """Lines that a test wants to be read: what it measured. They are printed before pytest's closing line."""
     return request.config.stash.setdefault(FIGURES, [])

@@ -35,6 +35,8 @@ class FakeContainer:
     """Exit status and output of the request for a first token."""
     asked: list[list[str]] = field(default_factory=list)
     """What the health program was called with."""
+    preloads: str = ""
+    """Its label: the model whose files it brings."""
     project: str = "vllmstack"
     id: str = ""
     """The service's name, unless several containers of one service come one after the other."""
@@ -66,7 +68,8 @@ class FakeContainer:
             "com.docker.compose.service": self.service,
             "com.docker.compose.oneoff": str(self.one_off),
         }
-        return compose | (own if self.model else {}) | ({"vllmstack.config": self.digest} if self.digest else {})
+        own = {"vllmstack.preload": self.preloads} if self.preloads else own if self.model else {}
+        return compose | own | ({"vllmstack.config": self.digest} if self.digest else {})
 
     @property
     def attributes(self) -> dict[str, Any]:
@@ -92,17 +95,31 @@ class FakeContainer:
         }
 
     def logs(
-        self, *, stream: bool, tail: int = 100_000, since: float = 0, until: float = 0, timestamps: bool = False
-    ) -> bytes:
+        self,
+        *,
+        stream: bool,
+        follow: bool = False,
+        tail: int = 100_000,
+        since: float = 0,
+        until: float = 0,
+        timestamps: bool = False,
+    ) -> bytes | Iterator[bytes]:
         """Lines have their time stamps in ``log`` where a test asks for them."""
-        assert not stream
+        if stream:
+            assert follow
+            text = "".join(f"{line}\n" for line in self.log).encode()
+            # As Docker does it: in pieces that know nothing of lines.
+            return iter([text[start : start + 100] for start in range(0, len(text), 100)])
         lines = self.log
         if timestamps:
             lines = tuple(line for line in lines if since <= moment(line.partition(" ")[0]) <= (until or float("inf")))
         return "".join(f"{line}\n" for line in lines[-tail:]).encode()
 
+    def wait(self) -> dict[str, int]:
+        return {"StatusCode": self.exit_code}
+
     def stop(self, *, timeout: int) -> None:
-        assert timeout in (self.stop_seconds, min(self.stop_seconds, IDLE_STOP_SECONDS))
+        assert self.preloads or timeout in (self.stop_seconds, min(self.stop_seconds, IDLE_STOP_SECONDS))
         self.stopped_within = timeout
         self.status, self.health = "exited", "unhealthy"
 

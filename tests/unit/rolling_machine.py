@@ -34,6 +34,8 @@ class RollingMachine(FakeDocker):
         self.http.answer("/ready", "{}")
         self.http.answer("/v1/models", "{}")
         self.server: ThreadingHTTPServer | None = None
+        self.deployment = "smoke"
+        """Whose rendered files Compose is called on."""
         self.events: list[str] = []
         """What happened, in order: made, stopped and removed containers, drains, reloads."""
         self.routes: dict[str, Any] = {"models": []}
@@ -48,6 +50,8 @@ class RollingMachine(FakeDocker):
         self.refused = ""
         """What `nginx -t` says against the files."""
         self.ignores_reloads = False
+        self.hub_fails: dict[str, dict[str, str]] = {}
+        """By preload service: the Problem that it ends with."""
         self._seen_calls = 0
         self._made = 0
         self._loaded = 0
@@ -66,7 +70,7 @@ class RollingMachine(FakeDocker):
         return sorted(one.service for one in self.look() if not one.removed)
 
     def rendered(self, path: str) -> str:
-        return (self.clone.project.rendered("smoke") / path).read_text()
+        return (self.clone.project.rendered(self.deployment) / path).read_text()
 
     def look(self) -> list[FakeContainer]:
         calls = self.calls()
@@ -107,9 +111,26 @@ class RollingMachine(FakeDocker):
             one.removed |= one.service == service
         self.events.append(f"make {service}")
         identity = f"{service} {self._made}"
-        if service in (engines := self._engines()):
-            labels = engines[service]["labels"]
+        if service.startswith("preload-"):
+            labels = self._engines()[service]["labels"]
+            fails = self.hub_fails.get(service)
+            lines = [
+                {"message": f"{service}: 111111111111 is there"},
+                *([{"message": "", "problem": fails}] if fails else []),
+            ]
             made: FakeContainer = Engine(
+                self,
+                service=service,
+                id=identity,
+                preloads=labels["vllmstack.preload"],
+                status="exited",
+                health="",
+                exit_code=1 if fails else 0,
+                log=tuple(map(json.dumps, lines)),
+            )
+        elif service in (engines := self._engines()):
+            labels = engines[service]["labels"]
+            made = Engine(
                 self,
                 service=service,
                 id=identity,

@@ -59,6 +59,29 @@ def test_every_command_has_a_help_text(vllmstack: Run, command: str) -> None:
     assert done.out.startswith(f"Usage: vllmstack {command} ")
 
 
+def test_every_command_is_there_without_the_packages_that_only_measuring_needs() -> None:
+    packages = (
+        "gevent",
+        "jinja2",
+        "locust",
+        "matplotlib",
+        "numpy",
+        "orjson",
+        "tokenizers",
+    )  # pyproject's loadtest extra
+    script = f"""
+import importlib, sys
+sys.modules.update(dict.fromkeys({packages!r}))
+from vllmstack.cli import COMMANDS
+for name in COMMANDS:
+    importlib.import_module("vllmstack.commands." + name)
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_an_expected_failure_shows_every_problem_and_no_traceback(vllmstack: Run, clone: Clone) -> None:
     clone.deployment("name: Smoke\nmodels: []\n", name="broken")
 

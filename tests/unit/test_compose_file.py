@@ -20,13 +20,16 @@ TEXT = (ROOT / "compose.yaml").read_text()
 COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 ENGINE_TEXT = (ROOT / "docker" / "engine" / "service.yaml").read_text()
 ENGINE: dict[str, Any] = yaml.safe_load(ENGINE_TEXT)["services"]["engine"]
+PRELOAD_TEXT = (ROOT / "docker" / "models" / "service.yaml").read_text()
+PRELOAD: dict[str, Any] = yaml.safe_load(PRELOAD_TEXT)["services"]["preload"]
 KNOWN = load_images(ROOT / "docker" / "images.yaml")
 
-SERVICES: dict[str, dict[str, Any]] = {**COMPOSE["services"], "engine": ENGINE}
+SERVICES: dict[str, dict[str, Any]] = {**COMPOSE["services"], "engine": ENGINE, "preload": PRELOAD}
 LOADTEST = {name: service for name, service in SERVICES.items() if name.startswith("loadtest")}
 ONE_RUN = loadtest_container.RUN_SERVICE
-"""Ends by itself: no health to check, and no crash to come back from."""
-LASTING = {name: service for name, service in SERVICES.items() if name != ONE_RUN}
+ENDING = (ONE_RUN, "preload")
+"""They end by themselves: no health to check, and no crash to come back from."""
+LASTING = {name: service for name, service in SERVICES.items() if name not in ENDING}
 EACH_SERVICE = pytest.mark.parametrize("service", SERVICES.values(), ids=SERVICES)
 EACH_LASTING_SERVICE = pytest.mark.parametrize("service", LASTING.values(), ids=LASTING)
 
@@ -116,21 +119,24 @@ def test_a_services_memory_is_limited(service: dict[str, Any]) -> None:
 
 
 def test_every_engines_memory_is_limited_when_it_is_rendered() -> None:
-    engines = yaml.safe_load(rendered()["engines.compose.yaml"])["services"]
+    services = yaml.safe_load(rendered()["engines.compose.yaml"])["services"]
+    engines = {name: one for name, one in services.items() if name.startswith("engine-")}
 
     assert len(engines) == 3
     assert all(megabytes(engine["mem_limit"]) > 0 for engine in engines.values())
 
 
-def test_a_service_that_waits_waits_for_health() -> None:
+def test_a_service_that_waits_waits_for_health_or_for_its_models_files() -> None:
     engines = yaml.safe_load(rendered()["engines.compose.yaml"])["services"]
     waiting = [one["depends_on"] for one in (*SERVICES.values(), *engines.values()) if "depends_on" in one]
 
     assert len(waiting) >= 2
-    assert {edge["condition"] for edges in waiting for edge in edges.values()} == {"service_healthy"}
+    conditions = {(name.partition("-")[0], edge["condition"]) for edges in waiting for name, edge in edges.items()}
+    assert {condition for name, condition in conditions if name != "preload"} == {"service_healthy"}
+    assert ("preload", "service_completed_successfully") in conditions
 
 
-@pytest.mark.parametrize("text", [TEXT, ENGINE_TEXT], ids=["compose.yaml", "service.yaml"])
+@pytest.mark.parametrize("text", [TEXT, ENGINE_TEXT, PRELOAD_TEXT], ids=["compose.yaml", "engine", "models"])
 def test_names_and_versions_are_left_to_compose(text: str) -> None:
     document = yaml.safe_load(text)
 

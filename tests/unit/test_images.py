@@ -25,13 +25,19 @@ def deployment(*engines: str, **changes: Any) -> Deployment:
 @pytest.mark.parametrize(
     ("engines", "names"),
     [
-        (["vllm"], {*ALWAYS, "engine"}),
-        (["vllm-cpu", "vllm-cpu"], {*ALWAYS, "engine-cpu"}),
-        (["vllm", "vllm-cpu"], {*ALWAYS, "engine", "engine-cpu"}),
+        (["vllm"], {*ALWAYS, "engine", "models"}),
+        (["vllm-cpu", "vllm-cpu"], {*ALWAYS, "engine-cpu", "models"}),
+        (["vllm", "vllm-cpu"], {*ALWAYS, "engine", "engine-cpu", "models"}),
     ],
 )
 def test_only_the_engines_that_are_used_are_needed(engines: list[str], names: set[str]) -> None:
     assert set(needed_at_start(images_for(deployment(*engines), KNOWN))) == names
+
+
+def test_what_fetches_models_is_only_needed_for_those_of_the_hub() -> None:
+    local = {"name": "test", "models": [{"name": "m", "source": {"directory": "/m"}, "engine": "vllm-cpu"}]}
+
+    assert "models" not in images_for(Deployment.model_validate(local), KNOWN)
 
 
 def test_without_grafana_its_image_is_not_needed() -> None:
@@ -74,6 +80,16 @@ def test_the_load_tests_image_has_the_versions_that_are_tested_here() -> None:
     )
 
     assert len(image) > 50
+    assert image - here == set()
+
+
+def test_what_fetches_models_has_the_versions_that_are_tested_here() -> None:
+    here, image = (
+        set(re.findall(r"^([\w.-]+==\S+)", (ROOT / file).read_text(), re.MULTILINE))
+        for file in ("requirements-dev.txt", "docker/models/requirements.txt")
+    )
+
+    assert any(one.startswith("huggingface-hub==") for one in image)
     assert image - here == set()
 
 

@@ -7,7 +7,7 @@ import docker
 
 from vllmstack.commands.comparison import steps_to
 from vllmstack.commands.preparation import Prepared, prepare
-from vllmstack.commands.rendering import refuse_what_cannot_work, render
+from vllmstack.commands.rendering import refuse_what_cannot_work, render, warn_of_unlocked
 from vllmstack.commands.rolling import apply_deployment, runs_already, warn_of_waiting
 from vllmstack.console import out, step, warn
 from vllmstack.errors import HostError, Problem
@@ -15,7 +15,6 @@ from vllmstack.host.change_lock import changing
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure_running
 from vllmstack.host.running import running_deployment, running_file
-from vllmstack.host.stack_facts import note_change
 from vllmstack.project import find_project
 
 
@@ -41,14 +40,13 @@ def command(name: str | None, dry_run: bool) -> None:
         raise HostError(Problem(fact=f"{running} is down", hint=f"`vllmstack up {prepared.file}` starts it"))
     for warning in prepared.plan.warnings:
         warn(warning)
+    warn_of_unlocked(prepared)
     refuse_what_cannot_work(prepared, client)
     if dry_run:
         _foretell(prepared, client)
         return
     with changing(project, "apply"):
         count = apply_deployment(prepared, render(prepared, client), client)
-        if count:
-            note_change(project, client, "apply")
     if count:
         step(f"applied in {time.monotonic() - started:.0f} s")
     else:

@@ -2,8 +2,6 @@
 
 import os
 import sys
-import time
-from dataclasses import dataclass
 
 import click
 import httpx2
@@ -15,29 +13,19 @@ from vllmstack.errors import Problem, StackError
 from vllmstack.host.gateway_client import ON_THIS_HOST
 from vllmstack.host.running import running_key, running_url
 from vllmstack.project import find_project
+from vllmstack.serving.client import Answer, Collected
 
 
-@dataclass(frozen=True, kw_only=True)
-class Timing:
-    """What one streamed answer took."""
-
-    ttft_seconds: float | None
-    """None where the answer had no text."""
-    decode_seconds: float
-    """From the first token to the last."""
-    output_tokens: int
-
-    def line(self) -> str:
-        """TTFT, TPOT and tokens/s, for a person. TPOT = decode time ÷ (tokens − 1)."""
-        if self.ttft_seconds is None:
-            return f"no text in the answer, {self.output_tokens} tokens"
-        if self.output_tokens < 2 or self.decode_seconds <= 0:
-            return f"TTFT {self.ttft_seconds * 1000:.0f} ms, {self.output_tokens} token"
-        tpot = self.decode_seconds / (self.output_tokens - 1)
-        return (
-            f"TTFT {self.ttft_seconds * 1000:.0f} ms, TPOT {tpot * 1000:.1f} ms, "
-            f"{1 / tpot:.0f} tok/s, {self.output_tokens} tokens"
-        )
+def times(answer: Answer) -> str:
+    """TTFT, TPOT and tokens/s, for a person."""
+    if answer.ttft_seconds is None:
+        return f"no text in the answer, {answer.output_tokens} tokens"
+    ttft = f"TTFT {answer.ttft_seconds * 1000:.0f} ms"
+    tokens = f"{answer.output_tokens} token{'' if answer.output_tokens == 1 else 's'}"
+    if not answer.tpot_seconds:
+        return f"{ttft}, {tokens}"
+    rate = f"{1 / answer.tpot_seconds:.0f} tok/s, {tokens}"
+    return f"{ttft}, TPOT {answer.tpot_seconds * 1000:.1f} ms, {rate}"
 
 
 @click.command("chat")
@@ -66,9 +54,9 @@ def command(
         if text is None:
             return
         messages.append({"role": "user", "content": text})
-        answer, timing = _ask(client, model, messages, max_tokens, temperature)
-        messages.append({"role": "assistant", "content": answer})
-        notes.print(f"[dim]{timing.line()}[/dim]")
+        answer = _ask(client, model, messages, max_tokens, temperature)
+        messages.append({"role": "assistant", "content": answer.text})
+        notes.print(f"[dim]{times(answer)}[/dim]")
         if question is not None:
             return
 
@@ -107,12 +95,8 @@ def _ask(
     messages: list[ChatCompletionMessageParam],
     max_tokens: int,
     temperature: float | None,
-) -> tuple[str, Timing]:
-    started = time.perf_counter()
-    first: float | None = None
-    last = started
-    tokens = 0
-    parts: list[str] = []
+) -> Answer:
+    collected = Collected(on_text=_show)
     try:
         stream = client.chat.completions.create(
             model=model,
@@ -123,22 +107,17 @@ def _ask(
             stream_options={"include_usage": True},
         )
         for chunk in stream:
-            text = chunk.choices[0].delta.content if chunk.choices else None
-            if text:
-                last = time.perf_counter()
-                first = last if first is None else first
-                parts.append(text)
-                sys.stdout.write(text)
-                sys.stdout.flush()
-            if chunk.usage:
-                tokens = chunk.usage.completion_tokens
+            collected.take(chunk)
     except openai.APIError as error:
-        if parts:
+        if collected.has_begun:
             sys.stdout.write("\n")
             broken = Problem(fact=f"the answer broke off: {error.message}", hint="see `vllmstack status`")
             raise StackError(broken) from None
         raise _refused(error) from None
     sys.stdout.write("\n")
-    ttft_seconds = None if first is None else first - started
-    decode_seconds = 0.0 if first is None else last - first
-    return "".join(parts), Timing(ttft_seconds=ttft_seconds, decode_seconds=decode_seconds, output_tokens=tokens)
+    return collected.answer()
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()

@@ -12,6 +12,7 @@ from vllmstack.host.gateway_control import SERVICE as GATEWAY
 from vllmstack.host.running import variables_in
 from vllmstack.images import MONITORING_SERVICES, PROFILES, image_variable
 from vllmstack.render.engines import DIGEST_LABEL
+from vllmstack.render.preload import LABEL as PRELOAD_LABEL
 from vllmstack.rolling.differences import COMPOSE_FILE, differences
 from vllmstack.rolling.steps import OtherChange, RunningReplica, Step, WantedReplica, all_steps, replica_steps
 
@@ -56,6 +57,7 @@ def steps_to(prepared: Prepared, rendering: Rendering, stack: Sequence[Container
     return all_steps(
         replicas,
         models={one.model for one in wanted},
+        preloads=_preloads(rendering),
         gateway_container=container,
         gateway_files=_changed_files(prepared, old, rendering.files),
         others=_others(variables_in(old.get("compose.env", "")), variables, rendering, stack),
@@ -79,7 +81,14 @@ def _wanted(rendering: Rendering) -> list[WantedReplica]:
             gpu_ids=tuple(int(gpu) for gpu in one["labels"]["vllmstack.gpus"].split(",") if gpu),
         )
         for name, one in services.items()
+        if "vllmstack.model" in one["labels"]
     ]
+
+
+def _preloads(rendering: Rendering) -> dict[str, str]:
+    """By model the service that brings its files."""
+    services = yaml.safe_load(rendering.files[COMPOSE_FILE])["services"]
+    return {one["labels"][PRELOAD_LABEL]: name for name, one in services.items() if PRELOAD_LABEL in one["labels"]}
 
 
 def _changed_files(prepared: Prepared, old: Mapping[str, str], new: Mapping[str, str]) -> str:

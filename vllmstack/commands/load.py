@@ -1,4 +1,4 @@
-"""`vllmstack load`: the load test, in its web UI or as one run without it."""
+"""`vllmstack load`: the load test, in its web UI or as one run without it; with a bundle, that is loaded instead."""
 
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ def _file(_: click.Context, __: click.Parameter, value: str | None) -> Path | No
 
 # What is left out is None (of a make variable that is left empty, too) and decided by the scenario or by RunOptions.
 @click.command("load")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
 @click.option("--scenario", metavar="NAME|FILE", help="What is asked: one of loadtest/scenarios/ or a file.  [chat]")
 @click.option("--model", metavar="NAME", help="Name or alias of the model.  [the first]")
 @click.option("--concurrency", metavar="N", help="Closed loop: so many users, each waits for its answer.  [1]")
@@ -52,6 +53,7 @@ def _file(_: click.Context, __: click.Parameter, value: str | None) -> Path | No
 @click.option("--publish-master", metavar="ADDRESS:PORT", help="Web UI: for workers on other hosts.")
 @click.option("--stop", is_flag=True, help="End the web UI.")
 def command(
+    bundle: Path | None,
     *,
     processes: int,
     workers: int,
@@ -61,13 +63,23 @@ def command(
     stop: bool,
     **given: Any,
 ) -> None:
-    """Send load to the running stack.
+    """Send load to the running stack, or load a bundle and start it.
 
     Without options of a run it opens the web UI; with --scenario, --rate and the
     like it measures once, prints a table and keeps all of it below results/.
+
+    With BUNDLE, a file that `vllmstack bundle` wrote, no load is sent: its images
+    and weights are brought onto this host, and its deployment is started.
     """
     asked = {name: value for name, value in given.items() if value}
-    if stop:
+    if bundle:
+        if asked or here or stop or publish_master or processes != 1 or workers:
+            raise click.UsageError(f"{bundle} is a bundle to be loaded: it goes with no option of a load test")
+        # Not where the load test runs in its container.
+        from vllmstack.commands.bundle_loading import load_bundle
+
+        load_bundle(bundle)
+    elif stop:
         _stop()
     elif asked or here:
         _measure(asked, processes=processes, workers=workers, here=here)

@@ -7,13 +7,18 @@ import click
 from rich.markup import escape
 from rich.table import Table
 
+from vllmstack.commands import plan_load
 from vllmstack.commands.preparation import prepare
 from vllmstack.console import out, warn
 from vllmstack.deployment.model import Engine
+from vllmstack.errors import InvalidInput, Problem
 from vllmstack.planning.budget import MemoryBudget
 from vllmstack.planning.gpus import GIB, gpu_types
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
+from vllmstack.prediction.goal import parse_goals
+from vllmstack.prediction.load import EXAMPLE as LOAD_EXAMPLE
+from vllmstack.prediction.load import parse_load
 
 BAR_CELLS = 30
 
@@ -21,14 +26,54 @@ BAR_CELLS = 30
 @click.command("plan", epilog=f"GPU types: {', '.join(gpu_types())}.")
 @click.argument("name", required=False)
 @click.option("--gpu", "gpu_name", metavar="TYPE", help="Plan for GPUs of this type instead of those seen here.")
+@click.option("--load", metavar="LOAD", help='What it will do under a load: "30 rps, 1000 in, 300 out".')
+@click.option("--target", metavar="LIMITS", help='Whether that is enough: "ttft_p95<300ms, tpot_p50<20ms".')
+@click.option("--model", metavar="NAME", help="With --load: name or alias of the model.  [the first]")
+@click.option("--acceptance", type=click.FloatRange(0, 0.99), help="Of a proposed token, where it speculates.")
+@click.option("--price", type=click.FloatRange(min=0), help="Of a GPU-hour: what a million tokens cost.")
+@click.option("--curve", is_flag=True, help="With --load: lighter and heavier loads too.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts; sizes are in bytes.")
-def command(name: str | None, gpu_name: str | None, as_json: bool) -> None:
-    """Show a deployment's GPUs and memory before anything starts."""
-    plan = prepare(name, gpu_name).plan
+def command(*, name: str | None, gpu_name: str | None, as_json: bool, load: str | None, **asked: Any) -> None:
+    """Show a deployment's GPUs and memory before anything starts.
+
+    With --load it predicts: how fast it answers, whether the targets are met,
+    and how many GPUs or which option would do.
+    """
+    question = _question(load, **asked)
+    prepared = prepare(name, gpu_name)
+    if question is not None:
+        found = plan_load.answer(prepared, question)
+        (plan_load.print_answer_json if as_json else plan_load.print_answer)(found)
+        return
+    plan = prepared.plan
     if as_json:
         out.print_json(json.dumps(plan_document(plan)))
         return
     print_plan(plan)
+
+
+def _question(load: str | None, *, target: str | None, **asked: Any) -> plan_load.Question | None:
+    """What --load and its options ask; None without it.
+
+    Raises:
+        InvalidInput: with everything in them that is not understood.
+    """
+    if load is None:
+        given = [f"--{name}" for name, value in {"target": target, **asked}.items() if value]
+        if given:
+            fact = f"{', '.join(given)} {'says' if len(given) == 1 else 'say'} nothing without --load"
+            raise InvalidInput(Problem(place=given[0], fact=fact, hint=f"add --load {LOAD_EXAMPLE}"))
+        return None
+    problems: list[Problem] = []
+    parsed: list[Any] = []
+    for parse, text in ((parse_load, load), (parse_goals, target)):
+        try:
+            parsed.append(parse(text) if text is not None else ())
+        except InvalidInput as wrong:
+            problems += wrong.problems
+    if problems:
+        raise InvalidInput(problems)
+    return plan_load.Question(load=parsed[0], goals=parsed[1], **asked)
 
 
 def print_plan(plan: Plan) -> None:

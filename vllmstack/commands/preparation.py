@@ -1,13 +1,17 @@
 """What several commands begin with: a deployment found, loaded and planned for this machine."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vllmstack.deployment.loader import find, load
 from vllmstack.deployment.model import Deployment
+from vllmstack.deployment.model_lock import ModelLock
 from vllmstack.host.inventory import see_inventory
 from vllmstack.host.model_files import dimensions_of
+from vllmstack.host.model_lock_file import read_lock
+from vllmstack.planning.dimensions import ModelDimensions
 from vllmstack.planning.gpus import gpu_type
 from vllmstack.planning.inventory import Inventory
 from vllmstack.planning.plan import Plan, make_plan
@@ -26,6 +30,10 @@ class Prepared:
     """As a message names it."""
     deployment: Deployment
     plan: Plan
+    dimensions: Mapping[str, ModelDimensions | None]
+    """By model name; None where nothing here tells them."""
+    lock: ModelLock
+    """Of the hub's models: the file beside the deployment's."""
 
 
 def default_deployment(inventory: Inventory) -> str:
@@ -54,7 +62,12 @@ def prepare(name: str | None, gpu_name: str | None = None) -> Prepared:
         deployment = deployment.model_copy(update={"gpu": deployment.gpu.model_copy(update={"type": kind.name})})
     dimensions = {model.name: dimensions_of(model) for model in deployment.models}
     return Prepared(
-        project=project, file=file, deployment=deployment, plan=make_plan(deployment, inventory, dimensions, file)
+        project=project,
+        file=file,
+        deployment=deployment,
+        plan=make_plan(deployment, inventory, dimensions, file),
+        dimensions=dimensions,
+        lock=read_lock(Path(file).parent),
     )
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from vllmstack.console import notes, step
 from vllmstack.host.containers import Container
 
-DONE = ("serving", "healthy")
+DONE = ("serving", "healthy", "done")
 
 
 class Progress:

@@ -17,7 +17,7 @@ def command(name: str | None) -> None:
     prepared = prepare(name)
     images = images_for(prepared.deployment, load_images(prepared.project.images_file))
     alertmanager = prepared.project.alertmanager_file.read_text()
-    files = render_stack(prepared.plan, images, alertmanager) | tokenizer_files(prepared.plan)
+    files = render_stack(prepared.plan, images, alertmanager, prepared.lock) | tokenizer_files(prepared.plan)
     folder = write_rendered(prepared.project, prepared.deployment.name, files)
     for path in sorted(files):
         out.print(str((folder / path).relative_to(prepared.project.root)), soft_wrap=True, markup=False)

@@ -7,6 +7,9 @@ from pathlib import Path
 import docker
 
 from vllmstack.commands.preparation import Prepared
+from vllmstack.console import warn
+from vllmstack.deployment.hub_models import unlocked
+from vllmstack.deployment.model_lock import FILE
 from vllmstack.errors import HostError
 from vllmstack.host.checks import Check, preflight
 from vllmstack.host.image_supply import ImageSupply
@@ -34,6 +37,13 @@ def refuse_what_cannot_work(prepared: Prepared, client: docker.DockerClient) -> 
         raise HostError([check.problem for check in failed])
 
 
+def warn_of_unlocked(prepared: Prepared) -> None:
+    """A branch of the hub may be something else the next time; a commit is not."""
+    for name, wish in unlocked(prepared.deployment, prepared.lock):
+        command = f"`vllmstack models pull {prepared.file}` writes it into {FILE}"
+        warn(f"{name}: {wish.hub} is not locked to a commit: {command}")
+
+
 def render(prepared: Prepared, client: docker.DockerClient, *, bring_images: bool = True) -> Rendering:
     """All files of the deployment, with the images pulled or built, or only foreseen."""
     images = images_for(prepared.deployment, load_images(prepared.project.images_file))
@@ -44,8 +54,9 @@ def render(prepared: Prepared, client: docker.DockerClient, *, bring_images: boo
     provided = later | {key: Image(reference=reference) for key, reference in references.items()}
     alertmanager = prepared.project.alertmanager_file.read_text()
     record = {FILE_RECORD: f"{Path(prepared.file).resolve()}\n"}
+    files = render_stack(prepared.plan, provided, alertmanager, prepared.lock)
     return Rendering(
-        files=render_stack(prepared.plan, provided, alertmanager) | tokenizer_files(prepared.plan) | record,
+        files=files | tokenizer_files(prepared.plan) | record,
         images={reference: supply.identity(reference, images[key]) for key, reference in references.items()},
         services=frozenset(references),
     )

@@ -12,7 +12,6 @@ from vllmstack.host.change_lock import changing
 from vllmstack.host.containers import connect, containers
 from vllmstack.host.docker_engine import ensure_running
 from vllmstack.host.running import running_deployment
-from vllmstack.host.stack_facts import note_change
 from vllmstack.project import find_project
 from vllmstack.rolling.steps import RunningReplica, restart_steps
 
@@ -35,8 +34,7 @@ def command(model: str | None) -> None:
         raise HostError(Problem(fact=f"{running} is down", hint="`vllmstack up` starts it"))
     with changing(project, "restart"):
         replicas = _chosen(running_replicas(containers(client)), model)
-        carry_out(project, running, restart_steps(replicas), client)
-        note_change(project, client, "restart")
+        carry_out(project, running, restart_steps(replicas), client, verb="restart")
     count = f"{len(replicas)} replica{'s' if len(replicas) > 1 else ''}"
     step(f"restarted {count} in {time.monotonic() - started:.0f} s")
 

@@ -15,10 +15,11 @@ from vllmstack.host.files import current_deployment, read_rendered
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.gateway_control import SERVICE as GATEWAY
 from vllmstack.host.gateway_control import GatewayControl
+from vllmstack.host.preloading import remove_preloads
 from vllmstack.host.rendered_change import RenderedChange
 from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import prepare_secrets
-from vllmstack.host.stack_facts import note_containers, prepare_facts
+from vllmstack.host.stack_facts import note_change, note_containers, prepare_facts
 from vllmstack.host.stack_roll import StackRoll
 from vllmstack.host.startup import last_start_seconds
 from vllmstack.project import Project
@@ -49,7 +50,8 @@ def apply_deployment(prepared: Prepared, rendering: Rendering, client: docker.Do
     # After the comparison, which needs to see an old certificate.
     prepare_secrets(prepared.project, prepared.deployment)
     prepare_facts(prepared.project)
-    carry_out(prepared.project, prepared.deployment.name, steps, client, files=rendering.files)
+    carry_out(prepared.project, prepared.deployment.name, steps, client, verb="apply", files=rendering.files)
+    remove_preloads(client)
     url = gateway_url(prepared.deployment.gateway)
     # What loads since before may go on as long as any start.
     loading = [one.startup_seconds for one in containers(client) if one.is_engine and one.health == "starting"]
@@ -64,15 +66,16 @@ def carry_out(
     steps: Sequence[Step],
     client: docker.DockerClient,
     *,
+    verb: str,
     files: Mapping[str, str] | None = None,
 ) -> None:
-    """Every step in turn; ``files``: what shall be rendered then.
+    """Every step in turn, of the command ``verb``; ``files``: what shall be rendered then.
 
     Raises:
         StackError: one failed; it was undone, and what serves goes on.
     """
     warn_of_waiting(project, name, steps, containers(client), client)
-    if steps and steps[0].action is not Action.NEW_GATEWAY:
+    if steps and not any(one.action is Action.NEW_GATEWAY for one in steps):
         _warn_of_drained(client, steps)
     change = None if files is None else RenderedChange(project, name, files)
     try:
@@ -80,6 +83,8 @@ def carry_out(
     finally:
         # Of a roll that fails some containers are new, too.
         note_containers(project, client)
+    if steps:
+        note_change(project, verb)
 
 
 def warn_of_waiting(

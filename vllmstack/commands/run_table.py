@@ -5,7 +5,8 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.report.measures import LATENCIES
 from loadtest.report.wording import load_name, number, plural, seconds, share, span
 from loadtest.results import Flag, LoadKind, RunResult

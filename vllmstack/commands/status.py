@@ -75,6 +75,8 @@ def _read(client: docker.DockerClient, stack: list[Container]) -> dict[str, Read
 def _rows(stack: list[Container], before: dict[str, Reading], readings: dict[str, Reading]) -> list[dict[str, Any]]:
     found = []
     for one in stack:
+        if one.is_done:
+            continue
         numbers, now = readings[one.identity]
         earlier, then = before.get(one.identity, (None, 0.0))
         tokens = numbers.generation_tokens - earlier.generation_tokens if numbers and earlier else None

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import click
 import docker
 
+from vllmstack.commands.model_progress import ModelProgress
 from vllmstack.commands.preparation import Prepared, prepare
 from vllmstack.commands.progress import Progress
-from vllmstack.commands.rendering import refuse_what_cannot_work, render
+from vllmstack.commands.rendering import refuse_what_cannot_work, render, warn_of_unlocked
 from vllmstack.commands.rolling import apply_deployment, runs_already
 from vllmstack.console import notes, out, step, warn
 from vllmstack.errors import HostError, StackError
@@ -21,10 +22,12 @@ from vllmstack.host.files import current_deployment, make_current, write_rendere
 from vllmstack.host.gateway_client import await_ready, check_key
 from vllmstack.host.key_file import read_keys
 from vllmstack.host.loadtest_web import close_web_ui
+from vllmstack.host.preloading import preload, remove_preloads
 from vllmstack.host.running import running_key
 from vllmstack.host.secret_files import GRAFANA_PASSWORD, STACK_KEY, prepare_secrets
-from vllmstack.host.stack_facts import note_change, prepare_facts
+from vllmstack.host.stack_facts import note_change, note_containers, prepare_facts
 from vllmstack.host.startup import LOGS, await_stack, end, keep_logs, warm_stack
+from vllmstack.render.preload import preload_service
 from vllmstack.render.stack import gateway_url
 
 
@@ -38,12 +41,23 @@ def command(name: str | None) -> None:
     runs, what has changed in its file is applied without a request lost, as by
     `vllmstack apply`; another deployment is replaced.
     """
+    bring_up(name)
+
+
+def bring_up(name: str | None) -> None:
+    """From a deployment's name or path to one that answers; `load` of a bundle ends with it too.
+
+    Raises:
+        VllmstackError: the file is wrong, this machine lacks something, or an engine does not come up; nothing
+            half-started stays behind.
+    """
     started = time.monotonic()
     prepared = prepare(name)
     deployment = prepared.deployment
     step(f"{prepared.file}: {(deployment.description.strip() or deployment.name).splitlines()[0]}")
     for warning in prepared.plan.warnings:
         warn(warning)
+    warn_of_unlocked(prepared)
     ensure()
     client = connect()
     refuse_what_cannot_work(prepared, client)
@@ -52,15 +66,14 @@ def command(name: str | None) -> None:
         if runs_already(prepared.project, deployment.name, client):
             step(f"{deployment.name} runs: what has changed is applied a step at a time, as `vllmstack apply` does")
             count = apply_deployment(prepared, rendering, client)
-            if count:
-                note_change(prepared.project, client, "apply")
             done = "changed" if count else "as it was"
         else:
             write_rendered(prepared.project, deployment.name, rendering.files)
             prepare_secrets(prepared.project, deployment)
             prepare_facts(prepared.project)
             _start(prepared, client)
-            note_change(prepared.project, client, "up")
+            note_containers(prepared.project, client)
+            note_change(prepared.project, "up")
             done = "up"
     seconds = time.monotonic() - started
     _farewell(prepared, grafana="grafana" in rendering.services, done=f"{done} in {seconds:.0f} s")
@@ -69,6 +82,10 @@ def command(name: str | None) -> None:
 def _start(prepared: Prepared, client: docker.DockerClient) -> None:
     compose = Compose(prepared.project, prepared.deployment.name)
     before = {one.identity: one.restarts for one in containers(client)}
+    # Before anything is touched: it may take an hour, and what runs goes on meanwhile.
+    if services := [preload_service(model) for model in prepared.deployment.models if model.source.hub]:
+        with ModelProgress() as models:
+            preload(compose, client, services, models.show)
     previous = current_deployment(prepared.project)
     if previous != prepared.deployment.name and close_web_ui(compose, client):
         step("the load test's web UI was the other deployment's: `vllmstack load` opens it again")
@@ -87,6 +104,7 @@ def _start(prepared: Prepared, client: docker.DockerClient) -> None:
         warm_stack(client)
         await_ready(url, seconds=60)
         check_key(url, running_key(prepared.project))
+        remove_preloads(client)
     except BaseException as error:
         end(process)
         if isinstance(error, StackError):

@@ -23,6 +23,8 @@ _OWNED_VARIABLES: Mapping[str, str] = {
     "NVIDIA_VISIBLE_DEVICES": "use `gpus`",
     "HF_HOME": "leave it out: weights are kept in the volume hub-cache",
     "HF_HUB_CACHE": "leave it out: weights are kept in the volume hub-cache",
+    "HF_HUB_OFFLINE": "leave it out: an engine never asks the hub, a preload has brought its files",
+    "HF_ENDPOINT": "set it where `vllmstack` is run: `HF_ENDPOINT=https://… vllmstack up`",
     "HF_TOKEN_PATH": "set `source/gated: true` and put the token into secrets/hub_token",
     "VLLM_CACHE_ROOT": "leave it out: compiled graphs are kept in the volume compile-cache",
     "VLLM_PORT": "leave it out: each engine has its own network address",

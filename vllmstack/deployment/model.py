@@ -186,7 +186,7 @@ class Model(Part):
     admission: Admission = Field(default=Admission(), description="How many requests it takes before it says 429.")
     health: Health = Field(default=Health(), description="When a replica gets no requests, and is restarted.")
     startup_seconds: Whole = Field(
-        default=1800, ge=30, le=86400, description="How long downloading, loading and compiling may take."
+        default=1800, ge=30, le=86400, description="How long loading and compiling may take."
     )
     drain_seconds: Whole = Field(
         default=30, ge=0, le=3600, description="How long requests in flight may take to end when an engine stops."

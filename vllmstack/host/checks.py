@@ -97,7 +97,7 @@ def preflight(project: Project, plan: Plan, client: docker.DockerClient) -> list
     return [
         *_port_checks(plan, client),
         *_gpu_checks(plan, client),
-        _disk_check(plan, client),
+        *_disk_checks(plan, client),
         *_readable_checks(project),
         *_token_checks(project, plan),
     ]
@@ -206,12 +206,11 @@ def _cdi_check(client: docker.DockerClient) -> Check:
     )
 
 
-def _disk_check(plan: Plan, client: docker.DockerClient) -> Check:
+def _disk_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
     root = Path(client.info().get("DockerRootDir", "/var/lib/docker"))
     while not root.exists():
         root = root.parent
     engines = {replica.model.engine for replica in plan.replicas}
-    # Counted as if nothing had been downloaded yet: what is there already only makes this too careful.
     weights = sum(
         plan.budgets[model.name].weights_bytes * plan.budgets[model.name].devices
         for model in plan.deployment.models
@@ -220,21 +219,30 @@ def _disk_check(plan: Plan, client: docker.DockerClient) -> Check:
     missing_images = sum(
         size for engine, size in IMAGE_BYTES.items() if engine in engines and not _has_engine(client, engine)
     )
-    needed = weights + missing_images + GIB
     free = shutil.disk_usage(root).free
-    return Check(
+    yield Check(
         name="disk",
-        required=f"{needed / GIB:.0f} GiB free below {root}",
+        required=f"{(missing_images + GIB) / GIB:.0f} GiB free below {root}",
         found=f"{free / GIB:.0f} GiB free",
-        good=free >= needed,
+        good=free >= missing_images + GIB,
         mend="free space there (`docker system df` shows what Docker keeps), or move Docker's data-root",
     )
+    needed = weights + missing_images + GIB
+    if weights and free < needed:
+        yield Check(
+            name="disk for weights",
+            required=f"{needed / GIB:.0f} GiB free below {root}, if nothing of them is there yet",
+            found=f"{free / GIB:.0f} GiB free",
+            good=False,
+            mend="`vllmstack models list` shows what is there; the preload looks at what is missing, before it fetches",
+            advice_only=True,
+        )
 
 
 def _readable_checks(project: Project) -> Iterable[Check]:
     """Containers read the clone's files as users of their own: a clone made under umask 077 is closed to them."""
-    engine = ("docker/engine/health.py", "docker/engine/evidence.py")
-    mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", *engine)
+    code = ("docker/engine/health.py", "docker/engine/evidence.py", "vllmstack/hub/__main__.py")
+    mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", *code)
     files = [project.root / path for path in mounted if (project.root / path).exists()]
     closed = [str(file.relative_to(project.root)) for file in files if not file.stat().st_mode & stat.S_IROTH]
     if closed:
@@ -243,7 +251,7 @@ def _readable_checks(project: Project) -> Iterable[Check]:
             required="readable by other users",
             found=f"closed: {', '.join(closed)}",
             good=False,
-            mend="chmod -R o+rX docker grafana models prometheus",
+            mend="chmod -R o+rX docker grafana models prometheus vllmstack",
         )
 
 

@@ -26,19 +26,27 @@ class Compose:
         overrides: Sequence[Path] = (),
     ) -> None:
         self._project = project
-        self._values = project.rendered(deployment_name) / "compose.env"
+        self._folder = project.root
+        self._options = ["--env-file", str(project.rendered(deployment_name) / "compose.env")]
         self._files = (project.compose_file, *overrides)
         self.environment = {**os.environ, **(variables or {})}
+
+    @classmethod
+    def of_file(cls, project: Project, file: Path, variables: Mapping[str, str]) -> "Compose":
+        """Compose on a file of its own, in the stack's project: with its volumes and networks, without a deployment."""
+        made = cls(project, "", variables={"COMPOSE_IGNORE_ORPHANS": "1", **variables})
+        made._folder, made._options, made._files = file.parent, [], (file,)
+        return made
 
     def command(self, *arguments: str) -> list[str]:
         """The full command line; what a person could type."""
         options = {
             "--project-name": compose_project_name(),
-            "--project-directory": str(self._project.root),
+            "--project-directory": str(self._folder),
         }
         words = [word for option in options.items() for word in option]
         words += [word for file in self._files for word in ("--file", str(file))]
-        return ["docker", "compose", *words, "--env-file", str(self._values), *arguments]
+        return ["docker", "compose", *words, *self._options, *arguments]
 
     def run(self, *arguments: str, doing: str, hint: str = "see `vllmstack logs`") -> str:
         """Runs to the end; raises HostError with Compose's own last lines."""

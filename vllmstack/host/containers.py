@@ -34,6 +34,8 @@ class Container:
     restarts: int
     exit_code: int
     out_of_memory: bool
+    preloads: str = ""
+    """The model whose files it brings before its engines start; empty for what goes on running."""
     host_ports: tuple[int, ...] = ()
     """Where it is published."""
     digest: str = ""
@@ -52,8 +54,15 @@ class Container:
         return bool(self.model)
 
     @property
+    def is_done(self) -> bool:
+        """A preload that has brought everything: it is meant to end."""
+        return bool(self.preloads) and self.status == "exited" and self.exit_code == 0
+
+    @property
     def state(self) -> str:
         """One word for a person: loading, serving, broken, stopped, or Docker's own."""
+        if self.is_done:
+            return "done"
         if self.status != "running":
             return {"exited": "stopped", "created": "waiting"}.get(self.status, self.status)
         if not self.is_engine:
@@ -64,14 +73,14 @@ class Container:
         return word if word in ("loading", "serving", "broken") else "loading"
 
 
-def connect() -> docker.DockerClient:
-    """A client for the daemon that the docker command uses.
+def connect(silent_seconds: int = 120) -> docker.DockerClient:
+    """A client for the daemon that the docker command uses; it gives up when that says nothing for so long.
 
     Raises:
         HostError: it does not answer.
     """
     try:
-        client = docker.from_env(timeout=120)
+        client = docker.from_env(timeout=silent_seconds)
         client.ping()
     except (docker.errors.DockerException, requests.exceptions.RequestException) as error:
         raise HostError(
@@ -134,6 +143,7 @@ def _look(attributes: dict[str, Any]) -> Container:
         identity=attributes["Id"],
         model=labels.get("vllmstack.model", ""),
         replica=int(labels.get("vllmstack.replica", 0)),
+        preloads=labels.get("vllmstack.preload", ""),
         gpus=labels.get("vllmstack.gpus", ""),
         status=state["Status"],
         health=health.get("Status", ""),

@@ -1,7 +1,9 @@
 """Rendered files on the disk: whole or not at all, and none left of an earlier rendering."""
 
+import contextlib
+import fcntl
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vllmstack.errors import HostError, Problem
@@ -17,9 +19,9 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
         HostError: the folder cannot be written, the disk is full.
     """
     folder = project.rendered(deployment_name)
-    try:
+    with _errors_told(folder):
         for path, text in files.items():
-            _write(folder / path, text)
+            replace_file(folder / path, text)
         wanted = {folder / path for path in files}
         for parent in {file.parent for file in wanted}:
             # Containers enter them as other users, whatever this one's umask is.
@@ -28,13 +30,6 @@ def write_rendered(project: Project, deployment_name: str, files: Mapping[str, s
         for file in folder.rglob("*") if alone else ():
             if file.is_file() and file not in wanted:
                 file.unlink()
-    except OSError as error:
-        raise HostError(
-            Problem(
-                fact=f"cannot write {error.filename or folder}: {error.strerror}",
-                hint="give this user the folder .vllmstack, and look at `df -h .`",
-            )
-        ) from None
     return folder
 
 
@@ -44,13 +39,19 @@ def write_whole(file: Path, text: str) -> None:
     Raises:
         HostError: it cannot be written.
     """
-    try:
-        _write(file, text)
+    with _errors_told(file):
+        replace_file(file, text)
         file.parent.chmod(0o755)
+
+
+@contextlib.contextmanager
+def _errors_told(place: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise HostError(
             Problem(
-                fact=f"cannot write {error.filename or file}: {error.strerror}",
+                fact=f"cannot write {error.filename or place}: {error.strerror}",
                 hint="give this user the folder .vllmstack, and look at `df -h .`",
             )
         ) from None
@@ -79,6 +80,17 @@ def read_rendered(project: Project, deployment_name: str, *prefixes: str) -> dic
     return found
 
 
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """One command at a time within the block: for a file in it that is read, changed and replaced."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def make_current(project: Project, deployment_name: str | None) -> None:
     """Points ``.vllmstack/.current`` at the deployment that runs, for plain `docker compose`; None removes it."""
     if deployment_name is None:
@@ -95,7 +107,8 @@ def current_deployment(project: Project) -> str | None:
     return project.current.readlink().name if project.current.is_symlink() else None
 
 
-def _write(file: Path, text: str) -> None:
+def replace_file(file: Path, text: str) -> None:
+    """Writes a file whole or not at all, readable for everybody; one that has this text already is not touched."""
     content = text.encode()
     if file.is_file() and file.read_bytes() == content:
         return

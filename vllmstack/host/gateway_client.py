@@ -19,6 +19,12 @@ ON_THIS_HOST = _OnThisHost(verify=False, trust_env=False)
 """At an address that the certificate hardly names, and never through HTTP_PROXY."""
 
 
+def trusts_environment(url: str) -> bool:
+    """Whether HTTP_PROXY and the like may stand between here and a server that somebody named: not on this host."""
+    host = httpx2.URL(url).host
+    return not (host in ("localhost", "::1") or host.startswith("127."))
+
+
 def await_ready(url: str, seconds: float) -> None:
     """Returns once /ready says that every model has a replica that answers.
 

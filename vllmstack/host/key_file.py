@@ -1,14 +1,13 @@
 """The keys file that a deployment names, on the disk: read, and changed by one command at a time."""
 
-import contextlib
-import fcntl
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vllmstack.deployment.api_keys import ApiKey, keys_text, parse_keys
 from vllmstack.errors import HostError, InvalidInput, Problem
+from vllmstack.host.files import locked_folder
 
 Change = Callable[[Sequence[ApiKey]], Sequence[ApiKey]]
 
@@ -47,7 +46,7 @@ def change_keys(file: Path, shown: str, change: Change) -> tuple[ApiKey, ...]:
     # A link stays one: the file that it leads to is replaced.
     file = file.resolve()
     try:
-        with _locked(file.parent):
+        with locked_folder(file.parent):
             before = read_keys(file, shown)
             try:
                 keys = tuple(change(before))
@@ -63,17 +62,6 @@ def change_keys(file: Path, shown: str, change: Change) -> tuple[ApiKey, ...]:
 
 def _in_file(error: InvalidInput, shown: str) -> InvalidInput:
     return InvalidInput([Problem(file=shown, place=one.place, fact=one.fact, hint=one.hint) for one in error.problems])
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """The folder, because the file itself is replaced."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _replace(file: Path, text: str) -> None:

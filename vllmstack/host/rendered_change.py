@@ -7,6 +7,7 @@ from vllmstack.project import Project
 
 COMPOSE_PARTS = ("compose.env", "engines.compose.yaml")
 ENGINE_OPTIONS = "engines/"
+PRELOADS = "preload/"
 GATEWAY = "gateway/"
 
 
@@ -21,11 +22,11 @@ class RenderedChange:
         self._project = project
         self._name = deployment_name
         self._new = new
-        self._before = read_rendered(project, deployment_name, *COMPOSE_PARTS, GATEWAY)
+        self._before = read_rendered(project, deployment_name, *COMPOSE_PARTS, PRELOADS, GATEWAY)
 
     def offer_engines(self) -> None:
         """What Compose makes containers from. What the gateway reads stays as it is."""
-        self._write(self._new, *COMPOSE_PARTS, ENGINE_OPTIONS)
+        self._write(self._new, *COMPOSE_PARTS, ENGINE_OPTIONS, PRELOADS)
 
     def offer_gateway(self) -> None:
         """What the gateway reads at its next reload."""
@@ -39,7 +40,7 @@ class RenderedChange:
 
     def put_back(self) -> None:
         """As it was before, but for what is kept; option files of engines that have them stay."""
-        self._write(self._before, *COMPOSE_PARTS, GATEWAY)
+        self._write(self._before, *COMPOSE_PARTS, PRELOADS, GATEWAY)
 
     def finish(self) -> None:
         """All of the new files, and nothing else."""

@@ -37,6 +37,20 @@ def prepare_secrets(project: Project, deployment: Deployment) -> None:
         _prepare(project, deployment)
 
 
+def prepare_hub_token(project: Project) -> Path:
+    """The file with the hub's token, or the empty one if nobody has one, for `vllmstack models`.
+
+    Raises:
+        HostError: the folder is another user's, or cannot be written.
+    """
+    with _said_clearly(project):
+        _make_folder(project)
+        if token := hub_token(project):
+            _write(project.secrets / HUB_TOKEN, token)
+            return project.secrets / HUB_TOKEN
+    return project.secrets / NOTHING
+
+
 def write_keys(project: Project, keys: Sequence[ApiKey]) -> None:
     """Gives the gateway these keys and the stack's own; one that runs takes them over within seconds.
 
@@ -62,9 +76,7 @@ def _said_clearly(project: Project) -> Iterator[None]:
 
 
 def _prepare(project: Project, deployment: Deployment) -> None:
-    project.secrets.mkdir(mode=0o700, exist_ok=True)
-    project.secrets.chmod(0o700)
-    _write(project.secrets / NOTHING, "")
+    _make_folder(project)
     receivers = project.secrets / ALERTS
     receivers.mkdir(exist_ok=True)
     for path in (receivers, *receivers.iterdir()):
@@ -80,6 +92,12 @@ def _prepare(project: Project, deployment: Deployment) -> None:
     if gateway.tls:
         _write(project.secrets / "tls_certificate", gateway.tls.certificate.read_text())
         _write(project.secrets / "tls_key", gateway.tls.key.read_text())
+
+
+def _make_folder(project: Project) -> None:
+    project.secrets.mkdir(mode=0o700, exist_ok=True)
+    project.secrets.chmod(0o700)
+    _write(project.secrets / NOTHING, "")
 
 
 def hub_token(project: Project) -> str | None:

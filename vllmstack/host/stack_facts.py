@@ -27,13 +27,12 @@ def note_containers(project: Project, client: docker.DockerClient) -> None:
     write_whole(project.facts / CONTAINERS, json.dumps(stack, indent=1) + "\n")
 
 
-def note_change(project: Project, client: docker.DockerClient, verb: str) -> None:
-    """After the stack was changed: its containers as they are now, and the moment.
+def note_change(project: Project, verb: str) -> None:
+    """The moment at which the stack was changed, by the command that did it.
 
     Raises:
         HostError: the folder cannot be written.
     """
-    note_containers(project, client)
     file = project.facts / CHANGES
     changes: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     write_whole(file, json.dumps(changes | {verb: round(time.time())}) + "\n")

@@ -10,6 +10,7 @@ from vllmstack.host.compose import Compose
 from vllmstack.host.containers import containers
 from vllmstack.host.gateway_control import GatewayControl
 from vllmstack.host.gateway_reload import check_configuration, reload_gateway
+from vllmstack.host.preloading import preload, told_now_and_then
 from vllmstack.host.rendered_change import RenderedChange
 from vllmstack.host.replica_roll import ReplicaRoll
 from vllmstack.host.startup import LOGS, keep_logs
@@ -20,7 +21,7 @@ GATEWAY_SECONDS = 60
 OTHERS_SECONDS = 120
 
 _BEFORE_THE_FILES_ARE_FINAL = {
-    *(Action.NEW_GATEWAY, Action.START, Action.REPLACE, Action.STOP, Action.DRAIN, Action.RELOAD),
+    *(Action.PRELOAD, Action.NEW_GATEWAY, Action.START, Action.REPLACE, Action.STOP, Action.DRAIN, Action.RELOAD),
 }
 
 
@@ -84,6 +85,8 @@ class StackRoll:
 
     def _carry_out(self, one: Step) -> None:
         match one.action:
+            case Action.PRELOAD:
+                preload(self._compose, self._client, [one.service], told_now_and_then())
             case Action.START:
                 self._start(one.service)
             case Action.REPLACE:

@@ -12,6 +12,7 @@ import docker
 from vllmstack.errors import Problem, StackError
 from vllmstack.host.containers import Container, containers, last_lines, warm_engine
 from vllmstack.host.request_logs import moment
+from vllmstack.log_lines import telling
 
 POLL_SECONDS = 1.0
 LOG_LINES = 60
@@ -29,11 +30,7 @@ PHASES = (
     (re.compile(r"Loading weights took|Model loading took"), "profiling memory"),
     (re.compile(r"Starting to load model|Loading safetensors|Time spent downloading"), "loading weights"),
 )
-STACK_FRAME = 'File "'
-INDENTED = re.compile(r"^(\([^)]*\) )?\s{2,}\S")
-TELLING_LINES = 6
 KEPT_LINES = 10_000
-ERROR_LINE = re.compile(r"(?:ERROR|[A-Za-z]+Error:|error:|Error )")
 
 
 def phase(log: list[str]) -> str:
@@ -146,19 +143,8 @@ def _phase_of(client: docker.DockerClient, container: Container) -> str:
 def _has_failed(container: Container, before: Mapping[str, int]) -> bool:
     """An engine is restarted by Docker when it dies: one restart during its start is a failed start."""
     if container.status in ("exited", "dead"):
-        return container.identity not in before
+        return container.identity not in before and not container.is_done
     return container.restarts > before.get(container.identity, 0)
-
-
-def _telling(lines: list[str]) -> list[str]:
-    """Lines that name an error, each with the indented one below it, where pydantic and Python put the cause."""
-    found: dict[str, None] = {}
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        if ERROR_LINE.search(line) and STACK_FRAME not in line:
-            found[line] = None
-            if INDENTED.search(below) and STACK_FRAME not in below:
-                found[below] = None
-    return list(found)
 
 
 def keep_logs(client: docker.DockerClient, folder: Path) -> None:
@@ -169,9 +155,7 @@ def keep_logs(client: docker.DockerClient, folder: Path) -> None:
 
 
 def _explain(client: docker.DockerClient, container: Container) -> Problem:
-    lines = [line for line in last_lines(client, container, 200) if line.strip()]
-    telling = _telling(lines)[-TELLING_LINES:] or lines[-TELLING_LINES:]
-    quoted = "\n".join(f"    {line[:300]}" for line in telling)
+    quoted = "\n".join(f"    {line}" for line in telling(last_lines(client, container, 200)))
     if container.status == "running" and not container.restarts:
         said = f"the container does not become healthy ({container.health_line or 'no word'}); its last words:"
         return Problem(

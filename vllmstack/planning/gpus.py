@@ -31,6 +31,8 @@ class GpuType:
     bandwidth_bytes_per_second: float
     flops_per_second: float
     """BF16 on tensor cores, without sparsity."""
+    link_bytes_per_second: float
+    """Between the GPUs of a host, both directions together: NVLink or PCIe."""
     seen_as: tuple[str, ...]
     """Names that nvidia-smi gives it."""
 
@@ -51,6 +53,7 @@ def _gpu_type(name: str, row: Mapping[str, object]) -> GpuType:
         compute_capability=capability(str(row["capability"])),
         bandwidth_bytes_per_second=float(str(row["bandwidth"])) * 1e9,
         flops_per_second=float(str(row["flops"])) * 1e12,
+        link_bytes_per_second=float(str(row["link"])) * 1e9,
         seen_as=tuple(str(seen) for seen in names) if isinstance(names, list) else (),
     )
 

@@ -24,7 +24,13 @@ from vllmstack.planning.engine_options import (
     cuda_graphs,
 )
 from vllmstack.planning.gpus import GIB, MIB
-from vllmstack.planning.weights import decode_weights_bytes, local_kv_heads, rotary_table_bytes, weights_bytes
+from vllmstack.planning.weights import (
+    decode_weights_bytes,
+    kv_elements_per_token,
+    local_kv_heads,
+    rotary_table_bytes,
+    weights_bytes,
+)
 
 OUTSIDE_PYTORCH_BYTES = 225 * MIB
 """Growth outside PyTorch's allocator between vLLM's first look at the GPU and the end of its profile run: kernels that
@@ -120,7 +126,8 @@ def activation_bytes(model: ModelDimensions, batch: Batch) -> int:
     size = DTYPE_BYTES[batch.dtype]
     hidden = model.hidden_size
     several = batch.tensor_parallel > 1
-    width = model.intermediate_size // batch.tensor_parallel * max(1, model.experts_per_token)
+    sent = model.expert_intermediate_size * model.experts_per_token + model.shared_intermediate_size
+    width = max(sent, model.intermediate_size if model.dense_layers or not sent else 0) // batch.tensor_parallel
     query = model.heads * model.head_dim // batch.tensor_parallel
     key_value = local_kv_heads(model, batch.tensor_parallel) * model.head_dim
     layer = batch.tokens * (max(3 * width, 2 * query + 2 * key_value) + (4 if batch.compiled else 3) * hidden)
@@ -172,13 +179,8 @@ def gpu_budget(
     requested = math.ceil(gpu.usable_bytes * options.gpu_memory_utilization)
     counted = weights + activations + overhead + (graphs + sampler if release.counts_everything else 0)
     kv_cache = options.kv_cache_memory_bytes or requested - counted
-    token_bytes = (
-        2
-        * layers
-        * local_kv_heads(model, tensor_parallel)
-        * model.head_dim
-        * kv_element_bytes(options, dtype, quantization)
-    )
+    elements = kv_elements_per_token(model, tensor_parallel, layers)
+    token_bytes = elements * kv_element_bytes(options, dtype, quantization)
     block_size = options.block_size or DEFAULT_BLOCK_SIZE
     return MemoryBudget(
         device=gpu.name,
@@ -231,11 +233,7 @@ def cpu_budget(
         uncounted_bytes=0,
         kv_cache_bytes=kv_cache,
         block_size=block_size,
-        kv_bytes_per_token=2
-        * model.layers
-        * model.kv_heads
-        * model.head_dim
-        * kv_element_bytes(options, dtype, quantization),
+        kv_bytes_per_token=kv_elements_per_token(model) * kv_element_bytes(options, dtype, quantization),
         max_model_len=length,
         blocks_per_sequence=_blocks_per_sequence(model, length, block_size, options.max_num_batched_tokens or 2048),
         decode_weights_bytes=_decode_bytes(model, options, dtype),
@@ -271,8 +269,14 @@ def sampler_bytes(model: ModelDimensions, sequences: int) -> int:
 
 
 def _blocks_per_sequence(model: ModelDimensions, length: int, block_size: int, batched_tokens: int) -> int:
-    """Blocks of a sequence of full length (kv_cache_interface.py, FullAttentionSpec and SlidingWindowSpec)."""
+    """Blocks of a sequence of full length (kv_cache_interface.py, FullAttentionSpec and SlidingWindowSpec).
+
+    A block is one of all layers. Where only some have a window, theirs count as the share of it that they are.
+    """
+    full = -(-length // block_size)
     if model.sliding_window is None:
-        return -(-length // block_size)
+        return full
     held = min(model.sliding_window - 1 + batched_tokens, length)
-    return -(-held // block_size) + 1
+    limited = -(-held // block_size) + 1
+    unlimited = model.full_attention_layers
+    return -(-(limited * (model.layers - unlimited) + full * unlimited) // model.layers)

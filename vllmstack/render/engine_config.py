@@ -92,7 +92,7 @@ def render_engine_config(model: Model, deployment: Deployment) -> str:
     telling = _TELLING_USAGE if deployment.gateway.api_keys_file else {}
     logging = {} if uses_own_logging(model) else _LOGGING_REQUESTS
     for name, value in sorted((telling | logging | serve).items()):
-        entries |= _entry(name, value)
+        entries |= config_entry(name, value)
     return yaml.dump(
         entries, Dumper=_Readable, sort_keys=False, default_flow_style=False, allow_unicode=True, width=120
     )
@@ -117,7 +117,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Readable.add_representer(str, _text)
 
 
-def _entry(name: str, value: Any) -> dict[str, Any]:
+def config_entry(name: str, value: Any) -> dict[str, Any]:
+    """An option as the file has it: under its dashed name, or under ``no-NAME``; nothing for a switch that is off."""
     option = option_list().options.get(name)
     dashed = name.replace("_", "-")
     if value is False:

@@ -2,19 +2,27 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
 from vllmstack.deployment.adapters import adapters_of
-from vllmstack.deployment.model import Deployment, Engine, GpuAccess, Model
-from vllmstack.images import ENGINE_IMAGES, Image
+from vllmstack.deployment.model import Deployment, Engine, GpuAccess
+from vllmstack.hub.wishes import Wish
+from vllmstack.images import ENGINE_IMAGES, MODELS_IMAGE, Image
 from vllmstack.planning.host_memory import CONTAINER_GIB
 from vllmstack.planning.placement import Replica
 from vllmstack.planning.plan import Plan
 from vllmstack.render.engine_config import adapter_directory, config_path, model_directory, uses_own_logging
 from vllmstack.render.header import header
+from vllmstack.render.preload import (
+    commits_label,
+    preload_service,
+    render_preload,
+    render_request,
+    request_path,
+)
 
 STATE_TO_ROOT = "../.."
 """From ``.vllmstack/NAME/`` to the clone's root: Compose takes paths relative to the file that names them."""
@@ -30,28 +38,39 @@ GRACE_SECONDS = 15
 """What an engine gets beyond its drain before Docker kills it."""
 
 
-def render_engines(plan: Plan, images: Mapping[str, Image]) -> dict[str, str]:
-    """File by path: the Compose file that compose.yaml includes."""
+def render_engines(plan: Plan, images: Mapping[str, Image], wishes: Mapping[str, Sequence[Wish]]) -> dict[str, str]:
+    """File by path: the Compose file that compose.yaml includes, and what each preload reads.
+
+    ``wishes`` has by model's name what must be in the volume before its engines start.
+    """
     first: dict[str, Replica] = {}
     services: dict[str, Any] = {}
+    requests: dict[str, str] = {}
     for replica in plan.replicas:
-        service = _service(replica, plan.deployment, images[ENGINE_IMAGES[replica.model.engine]].reference)
-        # Whoever comes first downloads and compiles; the others find both in the volumes.
-        leader = first.setdefault(replica.model.name, replica)
-        if leader is not replica and _fills_a_shared_cache(replica.model):
-            service["depends_on"] = {leader.service: {"condition": "service_healthy"}}
-        services[replica.service] = service
+        model = replica.model
+        service = _service(replica, plan.deployment, images, wishes.get(model.name, ()))
+        waits = {}
+        if needed := wishes.get(model.name):
+            preload = preload_service(model)
+            services[preload] = render_preload(model, needed, images[MODELS_IMAGE].reference, root=STATE_TO_ROOT)
+            requests[request_path(model)] = render_request(needed)
+            waits[preload] = {"condition": "service_completed_successfully"}
+        # Whoever comes first compiles; the others find it in the volume.
+        leader = first.setdefault(model.name, replica)
+        if leader is not replica and not model.serve.get("enforce_eager", False):
+            waits[leader.service] = {"condition": "service_healthy"}
+        services[replica.service] = service | ({"depends_on": waits} if waits else {})
     document: dict[str, Any] = {
         "services": services,
         "networks": {"engines": {"internal": True}},
         "volumes": {"hub-cache": {}, "compile-cache": {}},
     }
-    if any(replica.model.source.hub for replica in plan.replicas):
+    if requests:
         document["networks"]["downloads"] = {}
-    if any(_needs_token(replica.model) for replica in plan.replicas):
+    if any(replica.model.source.gated for replica in plan.replicas):
         document["secrets"] = {"hub_token": {"file": f"{STATE_TO_ROOT}/secrets/hub_token"}}
     text = yaml.safe_dump(_literal(document), sort_keys=False, width=120)
-    return {"engines.compose.yaml": header(plan.deployment) + text}
+    return {"engines.compose.yaml": header(plan.deployment) + text, **requests}
 
 
 def _literal(value: Any) -> Any:
@@ -63,7 +82,9 @@ def _literal(value: Any) -> Any:
     return [_literal(part) for part in value] if isinstance(value, list) else value
 
 
-def _service(replica: Replica, deployment: Deployment, image: str) -> dict[str, Any]:
+def _service(
+    replica: Replica, deployment: Deployment, images: Mapping[str, Image], wishes: Sequence[Wish]
+) -> dict[str, Any]:
     model = replica.model
     on_cpu = model.engine is Engine.VLLM_CPU
     memory_gib = model.memory_gib or DEFAULT_MEMORY_GIB[model.engine]
@@ -72,11 +93,12 @@ def _service(replica: Replica, deployment: Deployment, image: str) -> dict[str, 
             "file": f"{STATE_TO_ROOT}/docker/engine/service.yaml",
             "service": "engine-cpu" if on_cpu else "engine-gpu",
         },
-        "image": image,
+        "image": images[ENGINE_IMAGES[model.engine]].reference,
         "labels": {
             "vllmstack.model": model.name,
             "vllmstack.replica": str(replica.number),
             "vllmstack.gpus": ",".join(map(str, replica.gpu_ids)),
+            **commits_label(wishes),
         },
         "environment": _environment(replica),
         "volumes": [_bind(f"./{config_path(model, deployment)}", "/etc/vllmstack/engine.yaml")],
@@ -87,13 +109,9 @@ def _service(replica: Replica, deployment: Deployment, image: str) -> dict[str, 
     }
     if model.source.directory:
         service["volumes"].append(_bind(str(model.source.directory), model_directory(model)))
-    else:
-        service["networks"].append("downloads")
     for number, adapter in enumerate(adapters_of(model.serve), start=1):
         if adapter.folder:
             service["volumes"].append(_bind(str(adapter.folder), adapter_directory(number)))
-    if _needs_token(model):
-        service["secrets"] = ["hub_token"]
     if replica.gpu_ids:
         service |= _gpus(replica.gpu_ids, deployment.gpu.access)
     # Of all that makes the container, its options too, which the mounted file's name stands for: `apply` compares it.
@@ -113,10 +131,6 @@ def _environment(replica: Replica) -> dict[str, str]:
         environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, replica.cpu_ids))
     if uses_own_logging(model):
         environment["VLLM_LOGGING_CONFIG_PATH"] = ""  # in place of that of docker/engine/service.yaml
-    if model.source.directory:
-        environment["HF_HUB_OFFLINE"] = "1"
-    if _needs_token(model):
-        environment["HF_TOKEN_PATH"] = "/run/secrets/hub_token"  # noqa: S105 - a path
     return environment | model.environment
 
 
@@ -137,11 +151,3 @@ def _gpus(gpu_ids: tuple[int, ...], access: GpuAccess) -> dict[str, Any]:
         return {"devices": [f"nvidia.com/gpu={gpu}" for gpu in gpu_ids]}
     device = {"driver": "nvidia", "device_ids": [str(gpu) for gpu in gpu_ids], "capabilities": ["gpu"]}
     return {"deploy": {"resources": {"reservations": {"devices": [device]}}}}
-
-
-def _needs_token(model: Model) -> bool:
-    return model.source.hub is not None and model.source.gated
-
-
-def _fills_a_shared_cache(model: Model) -> bool:
-    return model.source.hub is not None or not model.serve.get("enforce_eager", False)

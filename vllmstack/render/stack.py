@@ -2,8 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 
+from vllmstack.deployment.hub_models import all_wishes, pinned
 from vllmstack.deployment.model import Gateway, GpuAccess
+from vllmstack.deployment.model_lock import ModelLock
 from vllmstack.images import MONITORING_SERVICES, PROFILES, Image, image_variable
 from vllmstack.planning.plan import Plan
 from vllmstack.render.alertmanager import render_alertmanager
@@ -26,13 +29,18 @@ ONLY_NEW_GATEWAY = (
 GPU_PROFILES = {GpuAccess.NVIDIA: PROFILES["gpu-exporter"], GpuAccess.CDI: PROFILES["gpu-exporter-cdi"]}
 
 
-def render_stack(plan: Plan, images: Mapping[str, Image], alertmanager: str) -> dict[str, str]:
+def render_stack(
+    plan: Plan, images: Mapping[str, Image], alertmanager: str, lock: ModelLock | None = None
+) -> dict[str, str]:
     """Text by path, relative to ``.vllmstack/NAME/``. Pure and byte-stable: the same plan gives the same bytes.
 
-    ``alertmanager`` is the text of prometheus/alertmanager.yml.
+    ``alertmanager`` is the text of prometheus/alertmanager.yml; ``lock`` has the commits of the hub's models.
     """
+    lock = lock or ModelLock()
+    wishes = all_wishes(plan.deployment, lock)
+    plan = _pinned(plan, lock)
     files = {
-        **render_engines(plan, images),
+        **render_engines(plan, images, wishes),
         **{
             config_path(model, plan.deployment): header(plan.deployment) + render_engine_config(model, plan.deployment)
             for model in plan.deployment.models
@@ -45,6 +53,13 @@ def render_stack(plan: Plan, images: Mapping[str, Image], alertmanager: str) -> 
     }
     files["compose.env"] = header(plan.deployment) + _variables(plan, images, files)
     return files
+
+
+def _pinned(plan: Plan, lock: ModelLock) -> Plan:
+    deployment = pinned(plan.deployment, lock)
+    by_name = {model.name: model for model in deployment.models}
+    replicas = tuple(replace(replica, model=by_name[replica.model.name]) for replica in plan.replicas)
+    return replace(plan, deployment=deployment, replicas=replicas)
 
 
 def published_address(gateway: Gateway) -> str:

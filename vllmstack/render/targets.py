@@ -75,30 +75,29 @@ def _promises(model: Model) -> Iterator[Rule]:
         for percentile, seconds in loosest(model, section).items():
             quantile = QUANTILES[percentile]
             yield _constant(f"model:{name}:limit", seconds, model=model.name, quantile=quantile)
-    for slo, (section, _) in HISTOGRAMS.items():
-        alerted = _alerted(loosest(model, section))
-        if alerted:
-            yield _constant("model:slo_budget:ratio", BUDGETS[alerted], model=model.name, slo=slo)
+    for slo, _, percentile, _ in _alerted(model):
+        yield _constant("model:slo_budget:ratio", BUDGETS[percentile], model=model.name, slo=slo)
     allowed = max((target.error_ratio for target in model.targets if target.error_ratio), default=AVAILABILITY_BUDGET)
     yield _constant("model:slo_budget:ratio", allowed, model=model.name, slo="errors")
     yield _constant("model:slo_budget:ratio", AVAILABILITY_BUDGET, model=model.name, slo="availability")
 
 
-def _alerted(limits: dict[str, float]) -> str | None:
-    """The strictest percentile that has a budget."""
-    return next((name for name in BUDGETS if name in limits), None)
+def _alerted(model: Model) -> Iterator[tuple[str, str, str, float]]:
+    """What is alerted on: of each latency, its histogram, the strictest percentile that has a budget, and seconds."""
+    for slo, (section, histogram) in HISTOGRAMS.items():
+        limits = loosest(model, section)
+        percentile = next((name for name in BUDGETS if name in limits), None)
+        if percentile:
+            yield slo, histogram, percentile, limits[percentile]
 
 
 def _missed(model: Model, window: str) -> Iterator[Rule]:
-    for slo, (section, histogram) in HISTOGRAMS.items():
-        limits = loosest(model, section)
-        percentile = _alerted(limits)
-        if percentile:
-            yield {
-                "record": f"model:slo_bad:ratio_rate{window}",
-                "expr": _share_above(histogram, limits[percentile], model.name, window),
-                "labels": {"model": model.name, "slo": slo},
-            }
+    for slo, histogram, _, seconds in _alerted(model):
+        yield {
+            "record": f"model:slo_bad:ratio_rate{window}",
+            "expr": _share_above(histogram, seconds, model.name, window),
+            "labels": {"model": model.name, "slo": slo},
+        }
 
 
 def _share_above(histogram: str, seconds: float, model: str, window: str) -> str:

@@ -1,6 +1,7 @@
 """From what runs to what is wanted: the steps, in an order in which the stack serves all the time.
 
-    new gateway container    first, where nothing less will do: what it takes is needed by the rest
+    preload                  of models whose replicas are made or replaced
+    new gateway container    then, where nothing less will do: what it takes is needed by the rest
     new and changed replicas one at a time; those that do not serve before those that do
     drain                    replicas that are to go, of models that stay
     reload the gateway       it learns of new replicas and models, and forgets those that are to go
@@ -54,6 +55,8 @@ class OtherChange:
 class Action(StrEnum):
     """What a step does."""
 
+    PRELOAD = "preload"
+    """Brings a model's files into the volume: nothing that serves is touched before they are all there."""
     NEW_GATEWAY = "new gateway"
     START = "start"
     REPLACE = "replace"
@@ -125,17 +128,19 @@ def all_steps(
     replicas: tuple[Sequence[Step], Sequence[Step]],
     *,
     models: Collection[str],
+    preloads: Mapping[str, str] | None = None,
     gateway_container: str = "",
     gateway_files: str = "",
     others: Sequence[OtherChange] = (),
 ) -> list[Step]:
     """Every step in its order.
 
-    ``replicas`` is what :func:`replica_steps` gave, ``models`` are those that the deployment has. Why the gateway needs
+    ``replicas`` is what :func:`replica_steps` gave, ``models`` are those that the deployment has, ``preloads`` the
+    services that bring models' files, by model. Why the gateway needs
     a new container or new configuration files; empty: it does not.
     """
     before, removals = replicas
-    steps: list[Step] = []
+    steps = _preloads(before, preloads or {})
     if gateway_container:
         steps.append(Step(action=Action.NEW_GATEWAY, service="gateway", reason=gateway_container))
     steps += before
@@ -150,6 +155,16 @@ def all_steps(
         for one in others
     ]
     return steps
+
+
+def _preloads(steps: Sequence[Step], services: Mapping[str, str]) -> list[Step]:
+    """One for each model of which a container is made."""
+    makes = (Action.START, Action.REPLACE)
+    models = dict.fromkeys(one.model for one in steps if one.action in makes and one.model in services)
+    return [
+        Step(action=Action.PRELOAD, service=services[model], reason="its engines read its files", model=model)
+        for model in models
+    ]
 
 
 def interrupted_models(steps: Sequence[Step], running: Sequence[RunningReplica]) -> list[str]:

@@ -36,13 +36,13 @@ def figures(served: Sequence[Served], *, replicas: int, since: float, until: flo
     return Figures(
         requests=len(counted),
         hit_ratio=sum(one.cached_tokens for one in counted) / sum(one.prompt_tokens for one in counted),
-        ttft_p50_seconds=_quantile(ttft, 0.5),
-        ttft_p99_seconds=_quantile(ttft, 0.99),
+        ttft_p50_seconds=quantile(ttft, 0.5),
+        ttft_p99_seconds=quantile(ttft, 0.99),
         busiest_ratio=max(by_replica.values()) * replicas / len(counted),
         output_tokens_per_second=sum(one.completion_tokens for one in counted) / (until - since),
     )
 
 
-def _quantile(ordered: Sequence[float], share: float) -> float:
+def quantile(ordered: Sequence[float], share: float) -> float:
     """The least value that ``share`` of all are at or below."""
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

@@ -35,7 +35,7 @@ def simulate(load: Sequence[Conversation], policy: Policy, profile: EngineProfil
     """
     fleet = _Fleet(policy, profile, replicas)
     for conversation in load:
-        _Talk(fleet, conversation).ask_after(conversation.arrival_seconds)
+        _Talk(fleet, conversation).ask_at(conversation.arrival_seconds)
     fleet.timeline.run()
     return fleet.served
 
@@ -62,10 +62,9 @@ class _Talk:
         self._turns = iter(conversation.turns)
         self._turn = next(self._turns)
 
-    def ask_after(self, seconds: float) -> None:
+    def ask_at(self, seconds: float) -> None:
         """Asks the turn at hand once the user is ready."""
-        now = self._fleet.timeline.now
-        self._fleet.timeline.at(now + seconds + self._turn.pause_seconds, self._ask)
+        self._fleet.timeline.at(seconds + self._turn.pause_seconds, self._ask)
 
     def _ask(self) -> None:
         fleet, turn = self._fleet, self._turn
@@ -87,21 +86,20 @@ class _Talk:
         view.pending_tokens += self._new_tokens
         fleet.engines[chosen].submit(turn, self)
 
-    def first_token(self) -> None:
+    def first_token(self, at: float) -> None:
         """The gateway learns of the first byte."""
-        self._first_at = self._fleet.timeline.now
+        self._first_at = at
         self._fleet.views[self._chosen].pending_tokens -= self._new_tokens
 
-    def ended(self, cached_tokens: int) -> None:
+    def ended(self, at: float, cached_tokens: int) -> None:
         """The next turn follows, if there is one."""
-        now = self._fleet.timeline.now
         self._fleet.views[self._chosen].in_flight -= 1
         self._fleet.served.append(
             Served(
                 replica=self._chosen,
                 asked_at=self._asked_at,
                 ttft_seconds=self._first_at - self._asked_at,
-                seconds=now - self._asked_at,
+                seconds=at - self._asked_at,
                 prompt_tokens=self._turn.prompt_tokens,
                 cached_tokens=cached_tokens,
                 completion_tokens=self._turn.completion_tokens,
@@ -110,4 +108,4 @@ class _Talk:
         following = next(self._turns, None)
         if following is not None:
             self._turn = following
-            self.ask_after(0)
+            self.ask_at(at)

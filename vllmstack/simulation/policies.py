@@ -37,6 +37,18 @@ class RoundRobin:
         return asked.number % len(replicas)
 
 
+class LeastRequests:
+    """Where the fewest requests are in flight, the first of equals: the gateway's ``least-requests``."""
+
+    def choose(self, asked: Asked, replicas: Sequence[ReplicaView]) -> int:
+        """The least loaded."""
+        chosen, least = 0, replicas[0].in_flight
+        for index, replica in enumerate(replicas):
+            if replica.in_flight < least:
+                chosen, least = index, replica.in_flight
+        return chosen
+
+
 class SessionHashing:
     """Consistent hashing of sessions with bounded load (Mirrokni, Thorup, Zadimoghaddam 2016), by rendezvous."""
 

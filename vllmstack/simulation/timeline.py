@@ -19,6 +19,7 @@ class Timeline:
 
     def run(self) -> None:
         """Until nothing is left to happen."""
-        while self._heap:
-            self.now, _, callback = heapq.heappop(self._heap)
+        heap, pop = self._heap, heapq.heappop
+        while heap:
+            self.now, _, callback = pop(heap)
             callback()

@@ -450,3 +450,71 @@ def test_a_stack_that_is_down_is_said_to_be(vllmstack: Run, clone: Clone, progra
 
     assert done.status == 1
     assert done.err.endswith("vllmstack: smoke is down\n  hint: `vllmstack up deployments/smoke.yaml` starts it\n")
+
+
+HUB = OTHER.replace("directory: ../models/smoke", "hub: org/other")
+GATED = {"file": "org/other", "place": "", "fact": "is gated, and there is no token", "hint": "accept its licence"}
+
+
+def test_a_model_of_the_hub_is_brought_before_anything_is_touched(vllmstack: Run, rolling: RollingMachine) -> None:
+    deploy(rolling, SMOKE.replace("max_model_len: 256", "max_model_len: 128") + HUB)
+
+    done = vllmstack("apply")
+
+    assert done.status == 0, done.err
+    made = [event for event in rolling.events if event.startswith(("make", "drain", "reload"))]
+    assert made[:2] == ["make preload-other", "make engine-other-1"]
+    assert "• preload-other: 111111111111 is there" in done.err
+    assert "! other: org/other is not locked to a commit: `vllmstack models pull deployments/smoke.yaml`" in done.err
+    assert "preload-other" not in rolling.services()
+    assert "engine-other-1" in rolling.services()
+
+
+def test_what_the_hub_does_not_give_leaves_everything_as_it_was(vllmstack: Run, rolling: RollingMachine) -> None:
+    before = files(rolling)
+    deploy(rolling, shorter() + HUB)
+    rolling.hub_fails["preload-other"] = GATED
+
+    done = vllmstack("apply")
+
+    assert done.status == 1
+    assert "vllmstack: org/other: is gated, and there is no token\n  hint: accept its licence" in done.err
+    assert [event for event in rolling.events if event.startswith(("drain", "stop", "reload"))] == []
+    assert rolling.services() == sorted((*MONITORING, "gateway", "engine-smoke-1", "engine-smoke-2"))
+    after = files(rolling)
+    assert {path: after[path] for path in before} == before
+
+
+def test_a_preload_is_run_only_for_models_of_which_a_container_is_made(vllmstack: Run, rolling: RollingMachine) -> None:
+    deploy(rolling, SMOKE + HUB)
+    vllmstack("apply")
+    rolling.events.clear()
+    deploy(rolling, shorter() + HUB)
+
+    done = vllmstack("apply")
+
+    assert done.status == 0, done.err
+    assert not any("preload" in event for event in rolling.events)
+
+
+def test_a_moved_lock_replaces_the_models_replicas(vllmstack: Run, rolling: RollingMachine) -> None:
+    deploy(rolling, SMOKE + HUB)
+    lock = rolling.clone.project.deployments / "models.lock"
+    entry = "- {hub: org/other, revision: main, commit: %s, files: {model.safetensors: {bytes: 2, blob: %s}}}\n"
+    lock.write_text("models:\n" + entry % ("a" * 40, "b" * 40))
+    vllmstack("apply")
+    rolling.events.clear()
+    unchanged = vllmstack("apply", "--dry-run")
+    lock.write_text("models:\n" + entry % ("c" * 40, "b" * 40))
+
+    foretold = vllmstack("apply", "--dry-run")
+    done = vllmstack("apply")
+
+    assert "nothing to do" in unchanged.out
+    assert foretold.out.splitlines() == [
+        "1. preload preload-other: its engines read its files",
+        "2. replace engine-other-1: changed: revision",
+    ]
+    assert done.status == 0, done.err
+    assert "is not locked" not in done.err
+    assert rolling.events[:2] == ["make preload-other", "drain engine-other-1"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.unit.conftest import KEY, Clone, FakeGateway, Outcome
-from vllmstack.commands.chat import Timing
+from vllmstack.commands.chat import times
+from vllmstack.serving.client import Answer
 
 Run = Callable[..., Outcome]
 CHAT = "/v1/chat/completions"
@@ -150,17 +151,24 @@ def test_a_gateway_that_is_not_there_is_one_clear_line(vllmstack: Run, nobody: N
     assert re.fullmatch(r"vllmstack: no answer: .+\n  hint: see `vllmstack status`\n", done.err)
 
 
+def answered(*, ttft_seconds: float, seconds: float, output_tokens: int) -> Answer:
+    return Answer(
+        text="Paris.", finish_reason="stop", prompt_tokens=3, output_tokens=output_tokens, ttft_seconds=ttft_seconds,
+        seconds=seconds,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("timing", "line"),
+    ("answer", "line"),
     [
         (
-            Timing(ttft_seconds=0.0123, decode_seconds=0.99, output_tokens=100),
+            answered(ttft_seconds=0.0123, seconds=1.0023, output_tokens=100),
             "TTFT 12 ms, TPOT 10.0 ms, 100 tok/s, 100 tokens",
         ),
-        (Timing(ttft_seconds=1.5, decode_seconds=0.0, output_tokens=1), "TTFT 1500 ms, 1 token"),
+        (answered(ttft_seconds=1.5, seconds=1.5, output_tokens=1), "TTFT 1500 ms, 1 token"),
         # All tokens in one chunk: there is no time between them to speak of.
-        (Timing(ttft_seconds=0.2, decode_seconds=0.0, output_tokens=1), "TTFT 200 ms, 1 token"),
+        (answered(ttft_seconds=0.2, seconds=0.2, output_tokens=9), "TTFT 200 ms, 9 tokens"),
     ],
 )
-def test_times_are_ttft_and_the_mean_time_of_each_further_token(timing: Timing, line: str) -> None:
-    assert timing.line() == line
+def test_times_are_ttft_and_the_mean_time_of_each_further_token(answer: Answer, line: str) -> None:
+    assert times(answer) == line

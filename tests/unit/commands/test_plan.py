@@ -76,3 +76,67 @@ def test_what_does_not_fit_names_the_file(clone: Path) -> None:
     place = "deployments/good.yaml: models/0/serve/max_model_len"
     with pytest.raises(InvalidInput, match=f"^{place}: 100000 is more than"):
         CliRunner().invoke(command, ["good", "--gpu", "L4"], catch_exceptions=False)
+
+
+GOOD_LOAD = ["good", "--load", "2 rps, 500 in, 200 out"]
+
+
+@pytest.mark.slow
+def test_a_load_is_predicted_and_judged() -> None:
+    result = CliRunner().invoke(
+        command, [*GOOD_LOAD, "--gpu", "H200", "--target", "ttft_p95<300ms, tpot_p50<1ms", "--price", "3", "--curve"]
+    )
+
+    assert result.exit_code == 0, result.output
+    assert "llama on 2 replicas of 1 × H200, 2 rps, 500 in, 200 out" in result.output
+    assert "meets  ttft_p95 < 300 ms" in result.output
+    assert "misses tpot_p50 < 1 ms" in result.output
+    assert "quantization: fp8" in result.output
+    assert "No number of these GPUs meets it." in result.output
+    assert "GPU-hours, " in result.output
+    assert "4 rps" in result.output
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_a_script_gets_the_prediction_with_its_error() -> None:
+    result = CliRunner().invoke(command, [*GOOD_LOAD, "--target", "ttft_p95<1s", "--json"])
+
+    document = json.loads(result.stdout)
+    assert document["meets"] is True
+    assert document["now"]["gpu"] == "L40S"
+    assert document["now"]["latency_seconds"]["ttft"]["p95"] < 1
+    assert document["sizes"][0]["replicas"] == 1
+    assert 0 < document["calibration"]["errors"]["tokens_per_second"] < 0.2
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--target", "ttft_p95<1s"], "--target says nothing without --load"),
+        (["--load", "2 rps, 500 in", "--target", "soon"], "it has no tokens 'out'"),
+        (["--load", "2 rps, 500 in", "--target", "soon"], "'soon' is not understood"),
+        (["--load", "2 rps, 9k in, 1k out"], "requests have up to 40,000 tokens, and llama takes 8,192"),
+        (["--load", "2 rps, 500 in, 9 out", "--model", "gpt"], "the deployment has no model 'gpt'"),
+    ],
+)
+def test_what_is_asked_wrongly_is_told(words: list[str], told: str) -> None:
+    result = CliRunner().invoke(command, ["good", *words])
+
+    assert isinstance(result.exception, InvalidInput)
+    assert told in str(result.exception)
+
+
+@pytest.mark.slow
+def test_how_often_speculation_is_right_must_be_given(clone: Path) -> None:
+    speculating = GOOD.replace(
+        "{max_model_len: 8192}",
+        "{max_model_len: 8192, speculative_config: {method: ngram, num_speculative_tokens: 3}}",
+    )
+    (clone / "deployments" / "good.yaml").write_text(speculating)
+
+    asked = CliRunner().invoke(command, GOOD_LOAD)
+    given = CliRunner().invoke(command, [*GOOD_LOAD, "--acceptance", "0.6", "--json"])
+
+    assert "--acceptance 0.7" in str(asked.exception)
+    assert json.loads(given.stdout)["now"]["output_tokens_per_second"] > 0

@@ -504,3 +504,24 @@ def test_the_log_of_compose_is_kept(vllmstack: Run, machine: Machine, clone: Clo
     log = clone.project.state / ".build" / "compose-up.log"
     assert log.read_text() == "Container started\n"
     assert os.access(log, os.R_OK)
+
+
+HUB = SMOKE.replace("directory: ../models/smoke", "hub: org/smoke")
+
+
+def test_a_model_of_the_hub_comes_before_anything_else_starts(
+    vllmstack: Run, rolling: RollingMachine, clone: Clone
+) -> None:
+    clone.deployment(f"{HUB.replace('name: smoke', 'name: other', 1)}gateway: {{port: {rolling.port}}}\n", name="other")
+
+    rolling.hub_fails["preload-smoke"] = {"file": "org/smoke", "place": "", "fact": "is gated", "hint": "ask"}
+    rolling.deployment = "other"
+    refused = vllmstack("up", "other")
+    events = list(rolling.events)
+
+    assert refused.status == 1
+    assert "! smoke: org/smoke is not locked to a commit: `vllmstack models pull deployments/other.yaml`" in refused.err
+    assert refused.err.endswith("vllmstack: org/smoke: is gated\n  hint: ask\n")
+    # What ran goes on, and is what `status` and `apply` speak of.
+    assert events == ["make preload-smoke", "remove preload-smoke"]
+    assert clone.project.current.readlink() == Path("smoke")

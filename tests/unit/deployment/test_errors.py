@@ -626,6 +626,14 @@ MISTAKES = (
         hint="use `gpus`",
     ),
     Mistake(
+        name="mirror in environment",
+        old="VLLM_LOGGING_LEVEL: INFO",
+        new="HF_ENDPOINT: https://mirror.example",
+        place="models/0/environment/HF_ENDPOINT",
+        fact="vllmstack sets this variable itself",
+        hint="set it where `vllmstack` is run: `HF_ENDPOINT=https://… vllmstack up`",
+    ),
+    Mistake(
         name="variable not text",
         old="VLLM_LOGGING_LEVEL: INFO",
         new="VLLM_CPU_KVCACHE_SPACE: 1",

@@ -192,3 +192,19 @@ def test_a_daemon_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.Mon
     assert str(caught.value) == (
         f"the Docker daemon does not answer: {error}\n  hint: start it, or run `vllmstack doctor`"
     )
+
+
+def test_a_preload_that_has_ended_well_is_done_and_one_that_has_not_is_stopped(daemon: FakeDocker) -> None:
+    daemon.stack = [
+        FakeContainer(service="preload-a", preloads="a", status="exited", health=""),
+        FakeContainer(service="preload-b", preloads="b", status="exited", health="", exit_code=1),
+        FakeContainer(service="preload-c", preloads="c", health=""),
+    ]
+
+    seen = containers(daemon.client)
+
+    assert [(one.preloads, one.state, one.is_done, one.is_engine) for one in seen] == [
+        ("a", "done", True, False),
+        ("b", "stopped", False, False),
+        ("c", "running", False, False),
+    ]

@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.conftest import KEY, FakeGateway
 from vllmstack.errors import StackError
-from vllmstack.host.gateway_client import await_ready, check_key
+from vllmstack.host.gateway_client import await_ready, check_key, trusts_environment
 
 MODELS = "/v1/models"
 
@@ -102,3 +102,16 @@ def test_a_proxy_of_the_environment_is_not_asked(
     check_key(gateway.url, key=None)
 
     assert [path for path, _, _ in gateway.requests] == ["/ready", MODELS]
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted"),
+    [
+        ("http://127.0.0.1:8000/v1", False),
+        ("http://localhost", False),
+        ("http://[::1]:1", False),
+        ("https://a.b", True),
+    ],
+)
+def test_a_proxy_is_for_other_hosts(url: str, trusted: bool) -> None:
+    assert trusts_environment(url) is trusted

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -97,11 +98,23 @@ def machine(clone: Clone, programs: Programs, monkeypatch: pytest.MonkeyPatch, t
     return made
 
 
+def attends() -> bool:
+    """Whether the main thread is in ``_attend``."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame.f_code.co_name != "_attend":
+        frame = frame.f_back
+    return frame is not None
+
+
 def interrupt_when_it_runs(machine: Machine, *signals: signal.Signals) -> threading.Thread:
     """Sends this process the signals, each after the one before has had its effect."""
 
     def interrupt() -> None:
         machine.await_compose()
+        # Compose may run before this process has been told so: who is interrupted must be waiting for it.
+        deadline = time.monotonic() + 10
+        while not attends() and time.monotonic() < deadline:
+            time.sleep(0.005)
         for number, one in enumerate(signals):
             deadline = time.monotonic() + 10
             while len(machine.killed) < number and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from tests.unit.conftest import KEY, Clone
 from vllmstack.deployment.api_keys import digest, keys_text, make_key
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import HostError
-from vllmstack.host.secret_files import hub_token, prepare_secrets, write_keys
+from vllmstack.host.secret_files import hub_token, prepare_hub_token, prepare_secrets, write_keys
 
 TOKEN = "hf_0123456789"
 
@@ -110,6 +110,18 @@ def test_no_token_is_kept_where_no_model_asks_for_one(clone: Clone, monkeypatch:
     prepare_secrets(clone.project, deployment())
 
     assert not secret(clone, "hub_token").exists()
+
+
+def test_for_models_the_token_is_kept_in_its_file_and_without_one_the_file_is_empty(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = prepare_hub_token(clone.project)
+    monkeypatch.setenv("HF_TOKEN", "hf_fresh\n")
+    with_token = prepare_hub_token(clone.project)
+
+    assert (without, without.read_text()) == (clone.project.secrets / "none", "")
+    assert (with_token, with_token.read_text()) == (clone.project.secrets / "hub_token", "hf_fresh")
+    assert clone.project.secrets.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_token_is_looked_for_in_the_environment_then_in_files(

@@ -7,9 +7,11 @@ import pytest
 from vllmstack.planning.dimensions import Quantization, public_models
 from vllmstack.planning.weights import (
     decode_weights_bytes,
-    layer_matrices,
+    kv_elements_per_token,
+    layer_kinds,
     parameter_count,
     rotary_table_bytes,
+    token_parameters,
     weights_bytes,
 )
 
@@ -26,12 +28,38 @@ PARAMETERS = {
     "Qwen/Qwen2.5-7B-Instruct": 7_615_616_512,
     "Qwen/Qwen3-0.6B": 596_049_920,
     "Qwen/Qwen3-8B": 8_190_735_360,
+    "Qwen/Qwen2.5-14B-Instruct": 14_770_033_664,
+    "Qwen/Qwen2.5-72B-Instruct": 72_706_203_648,
+    "Qwen/Qwen3-32B": 32_762_123_264,
+    "Qwen/Qwen3-30B-A3B": 30_532_122_624,
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": 46_702_792_704,
+    "google/gemma-2-2b-it": 2_614_341_888,
+    "google/gemma-2-9b-it": 9_241_705_984,
+    "google/gemma-2-27b-it": 27_227_128_320,
+    "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
+    "microsoft/phi-4": 14_659_507_200,
+    "deepseek-ai/DeepSeek-V2-Lite-Chat": 15_706_484_224,
 }
+"""As the hub's pages of these repositories give them; each bfloat16 checkpoint is twice as many bytes."""
 
 
 @pytest.mark.parametrize(("hub", "count"), PARAMETERS.items())
 def test_parameters_are_those_of_the_checkpoint(hub: str, count: int) -> None:
     assert parameter_count(public_models()[hub]) == count
+
+
+def test_deepseek_v3_has_671_billion_parameters_and_37_for_each_token() -> None:
+    model = public_models()["deepseek-ai/DeepSeek-V3"]
+
+    # DeepSeek-V3 Technical Report (arXiv 2412.19437), abstract.
+    assert parameter_count(model) / 1e9 == pytest.approx(671, rel=0.001)
+    assert (token_parameters(model) + model.vocabulary * model.hidden_size) / 1e9 == pytest.approx(37, abs=0.5)
+
+
+def test_latent_attention_keeps_one_short_vector_for_all_heads_and_ranks() -> None:
+    model = public_models()["deepseek-ai/DeepSeek-V3"]
+
+    assert kv_elements_per_token(model) == kv_elements_per_token(model, tensor_parallel=8) == 61 * 576
 
 
 def test_a_bfloat16_checkpoint_is_two_bytes_a_parameter() -> None:
@@ -70,8 +98,9 @@ def test_tensor_parallelism_divides_all_but_norms() -> None:
 def test_heads_of_keys_are_repeated_where_there_are_more_gpus() -> None:
     model = replace(public_models()["meta-llama/Llama-3.1-8B-Instruct"], kv_heads=2)
 
-    key = layer_matrices(model, tensor_parallel=8)[1]
+    [kind] = layer_kinds(model, tensor_parallel=8)
 
+    key = kind.matrices[1]
     assert key == (128, 4096)
 
 
@@ -86,7 +115,9 @@ def test_pipeline_stages_hold_their_layers_and_one_vocabulary_matrix() -> None:
 
 def test_experts_multiply_the_mlp() -> None:
     mistral = public_models()["mistralai/Mistral-7B-Instruct-v0.2"]
-    mixtral = replace(mistral, architecture="MixtralForCausalLM", experts=8, experts_per_token=2)
+    mixtral = replace(
+        mistral, architecture="MixtralForCausalLM", experts=8, experts_per_token=2, expert_intermediate_size=14336
+    )
 
     assert parameter_count(mixtral) == 46_702_792_704
 
@@ -118,7 +149,7 @@ def test_a_step_reads_a_table_that_the_output_layer_shares() -> None:
 
 def test_a_step_reads_the_experts_of_one_token() -> None:
     dense = replace(public_models()["mistralai/Mistral-7B-Instruct-v0.3"], vocabulary=32_000)
-    mixture = replace(dense, experts=8, experts_per_token=2)
+    mixture = replace(dense, experts=8, experts_per_token=2, expert_intermediate_size=14336)
 
     read = decode_weights_bytes(mixture, dtype="bfloat16", quantization=None)
 

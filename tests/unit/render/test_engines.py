@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from vllmstack.deployment.hub_models import all_wishes
 from vllmstack.deployment.model import Deployment
 from vllmstack.images import images_for, load_images
 from vllmstack.planning.placement import place
@@ -25,9 +26,12 @@ def deployment(*models: dict[str, Any], **changes: Any) -> Deployment:
 
 def rendered(of: Deployment) -> str:
     plan = Plan(deployment=of, replicas=place(of.models, core_ids=(0, 1)))
-    files = render_engines(plan, images_for(of, KNOWN))
-    assert list(files) == ["engines.compose.yaml"]
-    return files["engines.compose.yaml"]
+    return render_engines(plan, images_for(of, KNOWN), all_wishes(of))["engines.compose.yaml"]
+
+
+def engines(of: Deployment) -> dict[str, Any]:
+    """The services that serve."""
+    return {name: one for name, one in document(of)["services"].items() if name.startswith("engine-")}
 
 
 def document(of: Deployment) -> dict[str, Any]:
@@ -74,7 +78,6 @@ services:
     environment:
       VLLMSTACK_HUNG_SECONDS: '20'
       VLLM_CPU_OMP_THREADS_BIND: '0'
-      HF_HUB_OFFLINE: '1'
       VLLM_CPU_KVCACHE_SPACE: '1'
     volumes:
     - type: bind
@@ -116,6 +119,26 @@ def test_a_gated_model_of_the_hub_on_two_gpus_with_the_nvidia_runtime() -> None:
 # Rendered by vllmstack from the deployment test: change its file and run `vllmstack up`.
 # What is edited here is lost.
 services:
+  preload-org-llama-3-1:
+    extends:
+      file: ../../docker/models/service.yaml
+      service: preload
+    image: {KNOWN.images["models"].reference}
+    command:
+    - pull
+    - /etc/vllmstack/request.json
+    labels:
+      vllmstack.preload: org/Llama-3.1
+      vllmstack.request: {service(gated, "preload-org-llama-3-1")["labels"]["vllmstack.request"]}
+    volumes:
+    - type: bind
+      source: ./preload/org-llama-3-1.json
+      target: /etc/vllmstack/request.json
+      read_only: true
+      bind:
+        create_host_path: false
+    secrets:
+    - hub_token
   engine-org-llama-3-1-1:
     extends:
       file: ../../docker/engine/service.yaml
@@ -128,7 +151,6 @@ services:
       vllmstack.config: {digest(gated, "engine-org-llama-3-1-1")}
     environment:
       VLLMSTACK_HUNG_SECONDS: '20'
-      HF_TOKEN_PATH: /run/secrets/hub_token
     volumes:
     - type: bind
       source: ./{config(gated)}
@@ -142,9 +164,6 @@ services:
       start_period: 1800s
     networks:
     - engines
-    - downloads
-    secrets:
-    - hub_token
     deploy:
       resources:
         reservations:
@@ -154,6 +173,9 @@ services:
             - '3'
             capabilities:
             - gpu
+    depends_on:
+      preload-org-llama-3-1:
+        condition: service_completed_successfully
   engine-org-llama-3-1-2:
     extends:
       file: ../../docker/engine/service.yaml
@@ -166,7 +188,6 @@ services:
       vllmstack.config: {digest(gated, "engine-org-llama-3-1-2")}
     environment:
       VLLMSTACK_HUNG_SECONDS: '20'
-      HF_TOKEN_PATH: /run/secrets/hub_token
     volumes:
     - type: bind
       source: ./{config(gated)}
@@ -180,9 +201,6 @@ services:
       start_period: 1800s
     networks:
     - engines
-    - downloads
-    secrets:
-    - hub_token
     deploy:
       resources:
         reservations:
@@ -193,6 +211,8 @@ services:
             capabilities:
             - gpu
     depends_on:
+      preload-org-llama-3-1:
+        condition: service_completed_successfully
       engine-org-llama-3-1-1:
         condition: service_healthy
 networks:
@@ -210,7 +230,7 @@ secrets:
 
 
 def test_with_cdi_each_gpu_is_named_as_a_device() -> None:
-    replicas = document(deployment(HUB | {"replicas": 2}, gpu={"access": "cdi"}))["services"]
+    replicas = engines(deployment(HUB | {"replicas": 2}, gpu={"access": "cdi"}))
 
     assert {name: one["devices"] for name, one in replicas.items()} == {
         "engine-org-llama-3-1-1": ["nvidia.com/gpu=0"],
@@ -247,7 +267,7 @@ def test_a_replica_that_spans_two_gpus_gets_both(access: str, gpus: dict[str, An
 def test_two_models_have_a_file_an_image_and_a_gpu_each() -> None:
     three = deployment(HUB, CPU, {"name": "qwen", "source": {"hub": "org/qwen"}})
 
-    both = document(three)["services"]
+    both = engines(three)
 
     assert {name: (one["image"], one["labels"]["vllmstack.gpus"]) for name, one in both.items()} == {
         "engine-org-llama-3-1-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "0"),
@@ -255,46 +275,50 @@ def test_two_models_have_a_file_an_image_and_a_gpu_each() -> None:
         "engine-qwen-1": (f"vllm/vllm-openai:v{KNOWN.vllm}", "1"),
     }
     assert [one["volumes"][0]["source"] for one in both.values()] == [f"./{config(three, index)}" for index in range(3)]
-    assert not any("depends_on" in one for one in both.values())
+    assert [list(one.get("depends_on", {})) for one in both.values()] == [
+        ["preload-org-llama-3-1"],
+        [],
+        ["preload-qwen"],
+    ]
 
 
 @pytest.mark.parametrize(
     ("model", "waits"),
     [
         (HUB, True),
-        (HUB | {"serve": {"enforce_eager": True}}, True),
         (CPU, True),
-        # Nothing to download, nothing to compile.
+        # Nothing to compile; weights are there before the first one starts.
+        (HUB | {"serve": {"enforce_eager": True}}, False),
         (CPU | {"serve": {"enforce_eager": True}}, False),
     ],
 )
 def test_replicas_that_share_a_cache_wait_for_the_first(model: dict[str, Any], waits: bool) -> None:
-    first, *others = document(deployment(model | {"replicas": 3}))["services"].items()
+    first, *others = engines(deployment(model | {"replicas": 3})).items()
 
-    assert "depends_on" not in first[1]
-    assert [one.get("depends_on") for _, one in others] == [
-        {first[0]: {"condition": "service_healthy"}} if waits else None
+    assert first[0] not in first[1].get("depends_on", {})
+    assert [one.get("depends_on", {}).get(first[0]) for _, one in others] == [
+        {"condition": "service_healthy"} if waits else None
     ] * 2
 
 
-def test_only_models_of_the_hub_reach_the_internet() -> None:
+def test_no_engine_reaches_the_internet() -> None:
     local = document(deployment(CPU))
     hub = document(deployment(HUB))
 
     assert local["services"]["engine-smoke-1"]["networks"] == ["engines"]
     assert local["networks"] == {"engines": {"internal": True}}
-    assert hub["services"]["engine-org-llama-3-1-1"]["networks"] == ["engines", "downloads"]
+    assert hub["services"]["engine-org-llama-3-1-1"]["networks"] == ["engines"]
     assert hub["networks"] == {"engines": {"internal": True}, "downloads": {}}
+    assert list(local["services"]) == ["engine-smoke-1"]
 
 
-def test_the_token_is_only_given_to_models_that_ask_for_one() -> None:
+def test_the_token_is_only_given_to_the_preload_of_a_model_that_asks_for_one() -> None:
     gated = {"name": "gated", "source": {"hub": "org/gated", "gated": True}}
 
     mixed = document(deployment(gated, HUB))["services"]
 
-    assert mixed["engine-gated-1"]["secrets"] == ["hub_token"]
-    assert "secrets" not in mixed["engine-org-llama-3-1-1"]
-    assert "HF_TOKEN_PATH" not in mixed["engine-org-llama-3-1-1"]["environment"]
+    assert [name for name, one in mixed.items() if "secrets" in one] == ["preload-gated"]
+    assert mixed["preload-gated"]["secrets"] == ["hub_token"]
     assert "secrets" not in document(deployment(HUB))
 
 
@@ -348,7 +372,7 @@ def test_a_split_is_part_of_what_an_engine_is_made_from() -> None:
     other = HUB | {"name": "other"}
 
     def digests(**changes: Any) -> list[str]:
-        services = document(deployment(HUB, CPU, other, **changes))["services"].values()
+        services = engines(deployment(HUB, CPU, other, **changes)).values()
         return [str(one["labels"][DIGEST_LABEL]) for one in services]
 
     changed = [before != after for before, after in zip(digests(), digests(splits=[split]), strict=True)]

@@ -53,6 +53,7 @@ def test_every_file_has_its_place() -> None:
         "gateway/routes.json",
         "gateway/upstreams.conf",
         "loadtest/stack.json",
+        "preload/llama.json",
         "prometheus/engines.json",
         "prometheus/gateway.json",
         "prometheus/rules/targets.yml",

@@ -12,7 +12,7 @@ from vllmstack.render.stack import render_stack
 from vllmstack.rolling.differences import differences
 
 ALERTMANAGER = "receivers: []"
-IMAGES = {name: Image(reference=f"{name}:1") for name in ("engine", "gateway", "prometheus")}
+IMAGES = {name: Image(reference=f"{name}:1") for name in ("engine", "gateway", "models", "prometheus")}
 
 
 def rendered(image: str = "engine:1", **changes: Any) -> dict[str, str]:

@@ -183,3 +183,26 @@ def test_replicas_that_are_removed_interrupt_nobody() -> None:
     now = [running("m-1"), running("m-2")]
 
     assert interrupted(now, all_steps(replica_steps(now, [wanted("m-1")], {}), models={"m"})) == []
+
+
+def test_files_of_models_come_first_and_only_of_those_that_get_a_container() -> None:
+    steps = replica_steps(
+        [running("m-1"), running("n-1")], [wanted("m-1", digest="b"), wanted("n-1"), wanted("o-1")], {}
+    )
+
+    found = all_steps(
+        steps,
+        models={"m", "n", "o"},
+        preloads={"m": "preload-m", "n": "preload-n", "o": "preload-o"},
+        gateway_container="its image has changed",
+    )
+
+    assert [f"{one.action.value} {one.service}" for one in found] == [
+        "preload preload-o",
+        "preload preload-m",
+        "new gateway gateway",
+        "start o-1",
+        "replace m-1",
+    ]
+    assert str(found[0]) == "preload preload-o: its engines read its files"
+    assert interrupted_models(found, [running("m-1"), running("n-1")]) == ["m"]

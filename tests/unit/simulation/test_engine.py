@@ -7,14 +7,18 @@ import pytest
 from tests.unit.simulation.turns import turn
 from vllmstack.simulation.engine import Engine, EngineProfile
 from vllmstack.simulation.requests import Turn
+from vllmstack.simulation.step_times import LinearTimes
 from vllmstack.simulation.timeline import Timeline
 
 # A step takes 1 s and 0.01 s for each token of a prompt in it.
-PROFILE = EngineProfile(
+TIMES = LinearTimes(
     step_seconds=1.0,
     prefill_seconds=0.01,
     sequence_seconds=0.0,
     context_seconds=0.0,
+)
+PROFILE = EngineProfile(
+    times=TIMES,
     blocks=1000,
     max_batched_tokens=200,
 )
@@ -29,11 +33,11 @@ class Seen:
     end: float = -1.0
     cached: int = -1
 
-    def first_token(self) -> None:
-        self.first = self.timeline.now
+    def first_token(self, at: float) -> None:
+        self.first = at
 
-    def ended(self, cached_tokens: int) -> None:
-        self.end, self.cached = self.timeline.now, cached_tokens
+    def ended(self, at: float, cached_tokens: int) -> None:
+        self.end, self.cached = at, cached_tokens
 
 
 def run(*arrivals: tuple[float, Turn], profile: EngineProfile = PROFILE) -> tuple[list[Seen], Engine]:
@@ -82,7 +86,7 @@ def test_who_comes_during_decoding_waits_for_the_end_of_one_step_only() -> None:
 
 
 def test_a_step_takes_longer_with_more_sequences_and_more_context() -> None:
-    profile = replace(PROFILE, sequence_seconds=0.1, context_seconds=0.001)
+    profile = replace(PROFILE, times=replace(TIMES, sequence_seconds=0.1, context_seconds=0.001))
 
     [seen], _ = run((0.0, turn(100, answer=2)), profile=profile)
 

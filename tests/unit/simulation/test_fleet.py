@@ -9,9 +9,11 @@ from vllmstack.simulation.gateway import ReplicaView
 from vllmstack.simulation.loads import ChatLoad, conversations
 from vllmstack.simulation.policies import Asked, RoundRobin
 from vllmstack.simulation.requests import Conversation
+from vllmstack.simulation.step_times import LinearTimes
 
 PROFILE = EngineProfile(
-    step_seconds=0.01, prefill_seconds=1e-4, sequence_seconds=1e-4, context_seconds=0.0, blocks=1000
+    times=LinearTimes(step_seconds=0.01, prefill_seconds=1e-4, sequence_seconds=1e-4, context_seconds=0.0),
+    blocks=1000,
 )
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from vllmstack.simulation.gateway import ReplicaView
-from vllmstack.simulation.policies import Asked, CacheThresholds, RoundRobin, SessionHashing
+from vllmstack.simulation.policies import Asked, CacheThresholds, LeastRequests, RoundRobin, SessionHashing
 
 
 def asked(number: int = 0, *, tokens: int = 1000, session: str = "s") -> Asked:
@@ -60,3 +60,9 @@ def test_loads_that_differ_much_are_levelled() -> None:
 
 def test_loads_must_differ_by_factor_too() -> None:
     assert CacheThresholds().choose(asked(), replicas(266, 201, matched=(900, 0))) == 0
+
+
+def test_the_fewest_requests_in_flight_are_the_least() -> None:
+    views = [ReplicaView("a", in_flight=3), ReplicaView("b", in_flight=1), ReplicaView("c", in_flight=1)]
+
+    assert LeastRequests().choose(Asked(number=0, tokens=10, session="", prefix=""), views) == 1

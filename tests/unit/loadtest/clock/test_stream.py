@@ -26,6 +26,8 @@ from tests.unit.loadtest.clock.scripted_server import (
     token,
 )
 
+pytestmark = pytest.mark.slow
+
 DRIVER = Path(__file__).with_name("clock_driver.py")
 TOKENS = 5
 KEY = "the right one"

@@ -13,6 +13,8 @@ from loadtest.report.report import report
 from loadtest.results import Flag
 from tests.unit.loadtest.report.findings import engine, run_with
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "503 </td><script>alert('x')</script> \"quoted\" & `code` {{ 7 * 7 }} <img src=http://evil.example/x>"
 CHROMIUM = Path("/usr/bin/chromium")
 

@@ -15,6 +15,8 @@ from loadtest.trust import calibration
 from loadtest.trust.calibration import calibrate, rehearse
 from loadtest.trust.mock_process import python_environment
 
+pytestmark = pytest.mark.slow
+
 
 def test_on_one_core_the_client_s_error_is_small_and_its_counts_are_exact() -> None:
     pin = ["taskset", "--cpu-list", str(min(os.sched_getaffinity(0)))]

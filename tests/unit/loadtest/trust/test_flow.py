@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import ClientHealth, Flag, Offered, RunResult
 from loadtest.trust.flow import check_flow, check_offered
 from tests.unit.loadtest.trust.simulated import closed, opened

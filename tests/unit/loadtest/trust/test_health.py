@@ -27,6 +27,8 @@ from loadtest.trust.health import (
     throttled_ratio,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[4]
 STARVED = """
 import json, os, subprocess, sys, time

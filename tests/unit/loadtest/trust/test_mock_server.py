@@ -20,6 +20,8 @@ from loadtest.trust.mock_server import main
 from loadtest.workload.steps import CHAT, COMPLETIONS, EMBEDDINGS
 from tests.unit.loadtest.trust.mocks import Mock, asking, chat_body, running_mock
 
+pytestmark = pytest.mark.slow
+
 CAPTURE = Path(__file__).parents[3] / "captures" / "vllm-0.32.0-metrics.txt"
 LATE_SECONDS = 0.25
 """More than a busy machine makes of a few milliseconds."""

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import EngineDelta, ModelFacts, RunResult
 from loadtest.trust.physics import check_physics, least_tpot_seconds
 from tests.unit.loadtest.runs import make_run

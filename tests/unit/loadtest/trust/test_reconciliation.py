@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import EngineDelta, Flag, ModelFacts, RunResult, WholeRun
 from loadtest.trust.reconciliation import reconcile
 from tests.unit.loadtest.runs import COMPLETION_TOKENS, PROMPT_TOKENS, make_run

@@ -1,6 +1,7 @@
 import pytest
 
-from loadtest.clock.histogram import Histogram, HistogramData
+from loadtest.clock.histogram import Histogram
+from loadtest.clock.histogram_data import HistogramData
 from loadtest.results import Second
 from loadtest.web.timeline import GROUPS_SECONDS, MAXIMUM_POINTS, Timeline, group_size
 from tests.unit.loadtest.runs import make_run

@@ -1,0 +1,191 @@
+"""What becomes of lines: answers, refusals, and servers that are busy, broken or away."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from vllmstack.batch import runner
+from vllmstack.batch.journal import Journal
+from vllmstack.batch.lines import BadLine, Request
+from vllmstack.batch.runner import Runner
+from vllmstack.batch.source import survey
+from vllmstack.errors import StackError
+
+Answer = Callable[[dict[str, Any]], httpx2.Response]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_PAUSE_SECONDS", 0.001)
+
+
+def requests(count: int) -> Iterator[Request | BadLine]:
+    for number in range(1, count + 1):
+        yield Request(number=number, custom_id=f"c{number}", url="/v1/completions", body=b'{"prompt":%d}' % number)
+
+
+def ran(
+    folder: Path, lines: Iterator[Request | BadLine], answer: Answer, **how: Any
+) -> dict[str, list[dict[str, Any]]]:
+    """Documents by file, after a run."""
+    source = folder / "in.jsonl"
+    source.write_text("{}\n")
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        await asyncio.sleep(0)  # as a network would, lest one worker do all of it
+        return answer(json.loads(request.content))
+
+    async def run(journal: Journal) -> None:
+        transport = httpx2.MockTransport(handle)
+        async with httpx2.AsyncClient(base_url="http://batch.test", transport=transport) as client:
+            await Runner(client=client, journal=journal, concurrency=4, **how).run(lines)
+
+    files = {"answers": folder / "out.jsonl", "errors": folder / "err.jsonl"}
+    with Journal(survey(source, folder), *files.values()) as journal:
+        asyncio.run(run(journal))
+    return {name: [json.loads(line) for line in file.read_text().splitlines()] for name, file in files.items()}
+
+
+def test_every_line_is_answered_once(tmp_path: Path) -> None:
+    found = ran(tmp_path, requests(50), lambda body: httpx2.Response(200, json={"echo": body["prompt"]}))
+
+    assert sorted(one["response"]["body"]["echo"] for one in found["answers"]) == list(range(1, 51))
+    assert found["answers"][0].keys() == {"id", "custom_id", "response", "error"}
+    assert found["errors"] == []
+
+
+def test_a_refusal_is_the_lines_own(tmp_path: Path) -> None:
+    found = ran(tmp_path, requests(1), lambda _: httpx2.Response(400, json={"error": {"message": "no"}}))
+
+    (error,) = found["errors"]
+    assert (error["custom_id"], error["response"]["status_code"]) == ("c1", 400)
+    assert error["response"]["body"] == {"error": {"message": "no"}}
+
+
+def test_a_bad_line_is_not_sent(tmp_path: Path) -> None:
+    found = ran(tmp_path, iter([BadLine(number=3, custom_id=None, fact="line 3 is no JSON")]), lambda _: None)  # type: ignore[arg-type,return-value]
+
+    (error,) = found["errors"]
+    assert (error["id"], error["error"]) == ("batch_req_3", {"code": "invalid_line", "message": "line 3 is no JSON"})
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
+def test_a_server_that_is_busy_is_asked_again(tmp_path: Path, status: int) -> None:
+    seen: dict[int, int] = {}
+
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        seen[body["prompt"]] = seen.get(body["prompt"], 0) + 1
+        return httpx2.Response(200 if seen[body["prompt"]] > 2 else status, json={})
+
+    found = ran(tmp_path, requests(8), answer)
+
+    assert len(found["answers"]) == 8
+    assert set(seen.values()) == {3}
+
+
+def test_a_line_that_breaks_the_server_each_time_is_an_error(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        return httpx2.Response(500 if body["prompt"] == 3 else 200, json={})
+
+    found = ran(tmp_path, requests(8), answer)
+
+    assert [one["custom_id"] for one in found["errors"]] == ["c3"]
+    assert len(found["answers"]) == 7
+
+
+def test_a_server_that_starts_again_costs_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = 0
+
+    def answer(_: dict[str, Any]) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        if 10 < asked <= 60:  # more than five tries of each of the four that are on their way
+            if asked % 2:
+                raise httpx2.ConnectError("refused")
+            return httpx2.Response(503, json={"error": {"message": "no replica"}})
+        return httpx2.Response(200, json={})
+
+    monkeypatch.setattr(runner, "LONGEST_PAUSE_SECONDS", 0.002)
+    found = ran(tmp_path, requests(50), answer)
+
+    assert (len(found["answers"]), found["errors"]) == (50, [])
+
+
+def test_a_line_whose_connection_breaks_each_time_is_an_error(tmp_path: Path) -> None:
+    tries = 0
+
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        nonlocal tries
+        if body["prompt"] == 1:
+            tries += 1
+            raise httpx2.RemoteProtocolError("peer closed connection")
+        return httpx2.Response(200, json={})
+
+    def endless() -> Iterator[Request | BadLine]:
+        """Others are answered for as long as it takes."""
+        for one in requests(1_000_000):
+            if tries > runner.TRIES:
+                return
+            yield one
+
+    found = ran(tmp_path, endless(), answer)
+
+    (error,) = found["errors"]
+    assert error["custom_id"] == "c1"
+    assert error["error"] == {"code": "no_answer", "message": "RemoteProtocolError: peer closed connection"}
+    assert tries in (runner.TRIES, runner.TRIES + 1)  # the first may fail before any other is answered
+
+
+def test_last_lines_that_are_never_answered_are_errors_once_patience_ends(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] == 1:
+            raise httpx2.ReadTimeout("")
+        return httpx2.Response(503 if body["prompt"] == 2 else 200, json={})
+
+    found = ran(tmp_path, requests(3), answer, patience_seconds=0.05)
+
+    assert sorted((one["custom_id"], one["response"] is None) for one in found["errors"]) == [
+        ("c1", True),
+        ("c2", False),
+    ]
+    assert len(found["answers"]) == 1
+
+
+def test_a_quota_that_a_line_can_never_fit_is_its_error(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        return httpx2.Response(429, json={}, headers={"x-should-retry": "false"})
+
+    assert len(ran(tmp_path, requests(2), answer)["errors"]) == 2
+
+
+def test_an_answer_that_is_no_json_is_an_error(tmp_path: Path) -> None:
+    found = ran(tmp_path, requests(1), lambda _: httpx2.Response(200, text="<html>"))
+
+    assert found["answers"] == []
+    assert found["errors"][0]["response"]["body"]["error"]["message"] == "<html>"
+
+
+def test_a_key_that_is_refused_ends_the_run_and_no_line(tmp_path: Path) -> None:
+    with pytest.raises(ExceptionGroup) as ended:
+        ran(tmp_path, requests(8), lambda _: httpx2.Response(401, json={"error": {"message": "wrong API key"}}))
+
+    assert ended.group_contains(StackError, match="refuses the key")
+    assert (tmp_path / "err.jsonl").read_text() == ""
+
+
+def test_a_server_that_is_away_ends_the_run_and_keeps_what_it_has(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] > 2:
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={})
+
+    with pytest.raises(ExceptionGroup) as ended:
+        ran(tmp_path, requests(80), answer, patience_seconds=0.05)
+
+    assert ended.group_contains(StackError, match="no line was answered for")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2

@@ -1,0 +1,79 @@
+"""models.lock: its text, what it takes over, and mistakes in it."""
+
+import pytest
+import yaml
+
+from vllmstack.deployment.model_lock import ModelLock, lock_text, parse_lock
+from vllmstack.errors import InvalidInput, Problem
+from vllmstack.hub.wishes import HubFile, Snapshot, Wish
+
+FILES = (
+    HubFile(path="config.json", size=2, blob="b" * 40),
+    HubFile(path="model.safetensors", size=30, sha256="c" * 64, blob="d" * 40),
+    HubFile(path="modeling.py", size=3, blob="e" * 40),
+)
+SNAPSHOT = Snapshot(hub="org/llama", commit="a" * 40, files=FILES, code=True)
+TEXT = f"""\
+models:
+- hub: org/llama
+  revision: main
+  commit: {"a" * 40}
+  files:
+    config.json: {{bytes: 2, blob: {"b" * 40}}}
+    model.safetensors: {{bytes: 30, sha256: {"c" * 64}}}
+"""
+
+
+def locked() -> ModelLock:
+    return ModelLock().with_snapshot(Wish(hub="org/llama"), SNAPSHOT)
+
+
+def test_a_file_is_a_line_and_code_that_nobody_asked_for_is_left_out() -> None:
+    assert lock_text(locked()).partition("models:")[1:] == ("models:", TEXT.removeprefix("models:"))
+
+
+def test_it_reads_what_it_writes() -> None:
+    assert parse_lock(yaml.safe_load(lock_text(locked())), "models.lock") == locked()
+
+
+def test_a_newer_commit_takes_the_place_of_the_older() -> None:
+    moved = Snapshot(hub="org/llama", commit="f" * 40, files=FILES)
+
+    lock = locked().with_snapshot(Wish(hub="org/llama"), moved)
+    both = lock.with_snapshot(Wish(hub="org/llama", revision="v1"), SNAPSHOT)
+
+    assert [(one.revision, one.commit[0]) for one in lock.models] == [("main", "f")]
+    assert [(one.revision, one.commit[0]) for one in both.models] == [("main", "f"), ("v1", "a")]
+    assert both.without("org/llama") == ModelLock()
+
+
+def problems(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidInput) as failure:
+        parse_lock(yaml.safe_load(text), "models.lock")
+    return failure.value.problems
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("commit: aaaa", "commit: aaa", "models/0/commit"),
+        ("bytes: 30", "bytes: -1", "models/0/files/model.safetensors/bytes"),
+        ("sha256: cc", "sha256: c", "models/0/files/model.safetensors/sha256"),
+        ("  revision:", "  revisoin:", "models/0/revisoin"),
+    ],
+)
+def test_a_mistake_is_named_with_its_place(old: str, new: str, place: str) -> None:
+    assert place in {problem.place for problem in problems(TEXT.replace(old, new))}
+
+
+def test_a_file_needs_just_one_digest() -> None:
+    (problem,) = problems(TEXT.replace(f", sha256: {'c' * 64}", ""))
+
+    assert problem.place == "models/0/files/model.safetensors"
+    assert problem.fact == "does not have just one of `sha256` and `blob`"
+
+
+def test_a_revision_that_is_locked_twice_is_a_mistake() -> None:
+    (problem,) = problems(TEXT + TEXT.removeprefix("models:\n"))
+
+    assert (problem.place, problem.fact) == ("models/1", "org/llama is locked at main already")

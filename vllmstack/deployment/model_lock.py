@@ -1,0 +1,142 @@
+"""``models.lock``: which commit of each hub repository is served, and what its files hold.
+
+It lies beside the deployment files, is written by `vllmstack models pull`, and belongs into version control with them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from vllmstack.deployment import messages
+from vllmstack.deployment.model import Flag, Part, Whole
+from vllmstack.errors import InvalidInput, Problem
+from vllmstack.hub.selection import has_weights
+from vllmstack.hub.wishes import HubFile, Snapshot, Wish
+
+FILE = "models.lock"
+REFERENCE = "docs/guides/models.md"
+HEADER = """\
+# Which commit of each hub repository is served, and what its files hold. `vllmstack models pull` writes it, and
+# `--update` moves it on. Commit it with the deployments: whoever has both serves the same bytes.
+"""
+
+_AGAIN = "take the file from version control, or let `vllmstack models pull` write it anew"
+
+Commit = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class LockedFile(Part):
+    """One file; just one of the two digests."""
+
+    bytes: Whole = Field(ge=0, description="Its size.")
+    sha256: Sha256 | None = Field(default=None, description="Of its content, where the hub keeps it as a large file.")
+    blob: Commit | None = Field(default=None, description="Git's id of its content.")
+
+    @model_validator(mode="after")
+    def _has_a_digest(self) -> "LockedFile":
+        if bool(self.sha256) == bool(self.blob):
+            fact = "does not have just one of `sha256` and `blob`"
+            raise PydanticCustomError("problem", "{fact}", {"fact": fact, "hint": _AGAIN})
+        return self
+
+
+class Locked(Part):
+    """A repository at one commit."""
+
+    hub: Annotated[str, StringConstraints(pattern=r"^[\w.-]+/[\w.-]+$")] = Field(description="ORGANISATION/NAME.")
+    revision: str = Field(description="Branch, tag or commit that was asked for.")
+    commit: Commit = Field(description="What it stood for.")
+    code: Flag = Field(default=False, description="With its Python files, for `trust_remote_code`.")
+    pickles: Flag = Field(default=False, description="Its weights are pickles, and somebody allowed them.")
+    files: dict[str, LockedFile] = Field(min_length=1, description="Those that vLLM needs, by path.")
+
+    @property
+    def hub_files(self) -> tuple[HubFile, ...]:
+        """Its files, sorted by path."""
+        return tuple(
+            HubFile(path=path, size=file.bytes, sha256=file.sha256 or "", blob=file.blob or "")
+            for path, file in sorted(self.files.items())
+        )
+
+
+class ModelLock(Part):
+    """The whole file."""
+
+    models: tuple[Locked, ...] = Field(default=(), description="One entry a repository and revision.")
+
+    def entry(self, hub: str, revision: str) -> Locked | None:
+        """What a repository's revision is locked to."""
+        return next((one for one in self.models if (one.hub, one.revision) == (hub, revision)), None)
+
+    def applied(self, wish: Wish) -> Wish:
+        """The wish at the locked commit, and with its files where these are enough; as it was, if it is not locked."""
+        one = self.entry(wish.hub, wish.revision)
+        if one is None or wish.update:
+            return wish
+        found = replace(wish, commit=one.commit, pickles=one.pickles or wish.pickles)
+        enough = has_weights(one.hub_files, found) and (one.code or not wish.code)
+        return replace(found, files=one.hub_files) if enough else found
+
+    def with_snapshot(self, wish: Wish, found: Snapshot) -> "ModelLock":
+        """The lock with what was found for a wish, in place of what it had."""
+        files = {
+            file.path: LockedFile(bytes=file.size, sha256=file.sha256 or None, blob=None if file.sha256 else file.blob)
+            for file in found.files
+            if wish.code or not file.path.endswith(".py")
+        }
+        fresh = Locked(
+            hub=wish.hub,
+            revision=wish.revision,
+            commit=found.commit,
+            code=wish.code,
+            pickles=found.pickles,
+            files=files,
+        )
+        return ModelLock(models=_sorted([*self._without(wish), fresh]))
+
+    def without(self, hub: str) -> "ModelLock":
+        """The lock without any revision of a repository."""
+        return ModelLock(models=tuple(one for one in self.models if one.hub != hub))
+
+    def _without(self, wish: Wish) -> list[Locked]:
+        return [one for one in self.models if (one.hub, one.revision) != (wish.hub, wish.revision)]
+
+
+_SHAPE = messages.Shape(ModelLock, REFERENCE)
+
+
+def parse_lock(data: dict[Any, Any], file: str) -> ModelLock:
+    """The lock in a file's mapping.
+
+    Raises:
+        InvalidInput: with every mistake.
+    """
+    try:
+        lock = ModelLock.model_validate(data)
+    except ValidationError as error:
+        raise InvalidInput(messages.problems(error, data, file, _SHAPE)) from None
+    seen: set[tuple[str, str]] = set()
+    problems = []
+    for index, one in enumerate(lock.models):
+        if (one.hub, one.revision) in seen:
+            fact = f"{one.hub} is locked at {one.revision} already"
+            problems.append(Problem(file=file, place=f"models/{index}", fact=fact, hint="keep one of the two entries"))
+        seen.add((one.hub, one.revision))
+    if problems:
+        raise InvalidInput(problems)
+    return lock
+
+
+def lock_text(lock: ModelLock) -> str:
+    """The file's text; the same lock gives the same bytes, and a file is a line."""
+    document = {"models": [one.model_dump(exclude_none=True, exclude_defaults=True) for one in _sorted(lock.models)]}
+    return HEADER + yaml.safe_dump(document, sort_keys=False, default_flow_style=None, width=1000)
+
+
+def _sorted(models: Iterable[Locked]) -> tuple[Locked, ...]:
+    return tuple(sorted(models, key=lambda one: (one.hub.lower(), one.revision)))

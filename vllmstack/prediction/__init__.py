@@ -1,0 +1,1 @@
+"""What a deployment will do under a load: step times from a roofline, replicas simulated, targets judged. No I/O."""
