@@ -40,23 +40,24 @@ CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("qwen3-4b", "chat", 256))
 USERS = (1, 8, 32, 96, 256)
 MOST = {"throughput": 0.15, "tpot": 0.15, "ttft_p95": 0.30}
 
-# What the calibration begins with, and how far (as a factor's logarithm) it lets go of it.
+# What the calibration begins with, in one or two digits, and how far (as a factor's logarithm) it lets go of it.
 PRIORS: dict[str, tuple[float, float]] = {
-    "weights_ratio": (0.9, 0.04),
+    "weights_ratio": (0.9, 0.05),
     "cache_ratio": (0.85, 0.1),
-    "flops_ratio": (0.65, 0.15),
+    "flops_ratio": (0.7, 0.1),
     "attention_ratio": (0.35, 0.3),
-    "step_seconds": (0.6e-3, 0.5),
-    "layer_seconds": (30e-6, 0.3),
+    "step_seconds": (0.5e-3, 0.5),
+    "layer_seconds": (35e-6, 0.3),
     "sequence_seconds": (10e-6, 0.5),
     "host_step_seconds": (1.8e-3, 0.4),
-    "host_sequence_seconds": (25e-6, 0.5),
+    "host_sequence_seconds": (20e-6, 0.5),
     "host_prefill_layer_seconds": (100e-6, 0.5),
     "host_eager_layer_seconds": (0.6e-3, 0.3),
     "request_seconds": (1e-3, 0.5),
     "prompt_token_seconds": (3e-6, 0.5),
-    "token_seconds": (40e-6, 0.5),
-    "latency_seconds": (7e-3, 0.3),
+    "token_seconds": (10e-6, 0.5),
+    "chunk_seconds": (30e-6, 0.5),
+    "latency_seconds": (8e-3, 0.3),
 }
 
 
@@ -123,7 +124,7 @@ def with_values(efficiency: Efficiency, values: Mapping[str, float]) -> Efficien
 
 def calibrate(runs: list[Measured], start: Efficiency, rounds: int = 1500) -> Efficiency:
     """The constants under which the runs are likeliest, by random steps from the priors: the same result each time."""
-    widths = {"throughput": 0.03, "tpot": 0.03, "ttft_p50": 0.15, "ttft_p95": 0.08}
+    widths = {"throughput": 0.05, "tpot": 0.05, "ttft_p95": 0.15}
     chance = random.Random(1)  # noqa: S311 # repeatable on purpose
 
     def loss(values: Mapping[str, float]) -> float:

@@ -1,27 +1,23 @@
 """Runs on a GPU that the planner's simulator is held against: models of public dimensions under many loads.
 
-    python scripts/measure_prediction.py --out DIR [--models NAME,…] [--starts NAME,…] [--seconds 560]
+    python scripts/measure_prediction.py --out DIR [--models NAME,…] [--together] [--starts NAME,…] [--seconds 560]
 
 Each model is served by `vllm serve` with dummy weights, one after the other, and asked by the load test: two mixes of
 lengths, concurrency 1 to 256. DIR/NAME.json gets what was measured, every request's lengths included, and the tokens of
-KV cache that vLLM logged. `--starts` are only started, for that log line. Ends by itself after `--seconds`: what was
-measured until then is kept. `bench_prediction.py` compares.
+KV cache that vLLM logged. `--together` starts all models before the first load, on one GPU, each with the same memory:
+one is asked at a time, with fewer requests. `--starts` are only started, for that log line. Ends by itself after
+`--seconds`: what was measured until then is kept. `bench_prediction.py` compares.
 """
 
 import argparse
 import csv
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -34,11 +30,19 @@ from loadtest.options import RunOptions
 from loadtest.results import ROWS_FILE, RunResult
 from loadtest.run import measure
 from tests.gpu.dummy_model import write_model
+from vllmstack.errors import StackError
+from vllmstack.serving import Server, start_server
+from vllmstack.serving.engine import installed_vllm
 
 ROOT = Path(__file__).resolve().parents[1]
-PORT = 18200
+FIRST_PORT = 18200
 REQUESTS = {"chat": {1: 24, 8: 80, 32: 192, 96: 384, 256: 768}, "documents": {1: 24, 8: 80, 32: 160, 96: 288, 256: 512}}
 """By mix and concurrency: each user asks at least twice."""
+FEW_REQUESTS = {"chat": {256: 384, 1: 8, 32: 64}, "documents": {256: 320, 1: 8, 32: 64}}
+"""The same where models share the GPU's time."""
+WARM_UP = {8: 16}
+SHARED_KV_CACHE_BYTES = 28 * 10**9
+"""Each model's, where several share a GPU: given, vLLM does not measure what is free while others fill it."""
 MANY_CHUNKS = 64
 """Concurrency from which two processes send: one takes 60,000 chunks a second."""
 FAMILIES = {
@@ -63,6 +67,9 @@ MODELS = {
     "llama-3.2-1b": Served(hub="meta-llama/Llama-3.2-1B", options={"max_model_len": 8192}),
     "llama-2-13b": Served(hub="meta-llama/Llama-2-13b-hf"),
     "qwen3-4b": Served(hub="Qwen/Qwen3-4B", options={"max_model_len": 8192}),
+    "llama-3.2-3b": Served(hub="meta-llama/Llama-3.2-3B-Instruct", options={"max_model_len": 8192}),
+    "mistral-7b": Served(hub="mistralai/Mistral-7B-Instruct-v0.3", options={"max_model_len": 8192}),
+    "qwen2.5-7b": Served(hub="Qwen/Qwen2.5-7B-Instruct", options={"max_model_len": 8192}),
     "qwen2.5-7b-fp8-kv": Served(
         hub="Qwen/Qwen2.5-7B-Instruct",
         options={"kv_cache_dtype": "fp8", "gpu_memory_utilization": 0.8, "max_model_len": 16384},
@@ -89,76 +96,21 @@ def config_of(hub: str) -> dict[str, Any]:
     return {**common, "model_type": FAMILIES[config["architectures"][0]], **config}
 
 
-class Server:
-    """`vllm serve` in a process group of its own."""
-
-    def __init__(self, folder: Path, served: Served, log: Path) -> None:
-        options = {"load_format": "dummy", "gpu_memory_utilization": 0.9, **served.options}
-        words = [str(folder), "--served-model-name", folder.name, "--port", str(PORT), "--host", "127.0.0.1"]
-        for name, value in options.items():
-            words += [f"--{name.replace('_', '-')}"] if value is True else [f"--{name.replace('_', '-')}", str(value)]
-        self.log = log
-        self._stream = log.open("wb")
-        command = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", *words]
-        self._process = subprocess.Popen(
-            command, stdout=self._stream, stderr=subprocess.STDOUT, start_new_session=True, cwd=folder.parent
-        )
-        self.options = options
-
-    def wait(self, seconds: float) -> None:
-        """Until it answers.
-
-        Raises:
-            RuntimeError: it ended, or takes too long.
-        """
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if self._process.poll() is not None:
-                raise RuntimeError(f"vllm ended with {self._process.returncode}: {self.last_lines()}")
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{PORT}/health", timeout=2).close()
-            except (urllib.error.URLError, OSError):
-                time.sleep(0.5)
-            else:
-                return
-        raise RuntimeError(f"vllm does not answer after {seconds} s: {self.last_lines()}")
-
-    def last_lines(self) -> str:
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-25:])
-
-    def kv_cache_tokens(self) -> int | None:
-        """What vLLM logged."""
-        found = re.search(r"GPU KV cache size: ([\d,]+) tokens", self.log.read_text(errors="replace"))
-        return int(found[1].replace(",", "")) if found else None
-
-    def stop(self) -> None:
-        """The whole group, by its own id."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
-                os.killpg(self._process.pid, number)
-            except ProcessLookupError:
-                break
-            try:
-                self._process.wait(15)
-            except subprocess.TimeoutExpired:
-                continue
-        self._stream.close()
-
-
-def stack_file(folder: Path, model: str, length: int) -> Path:
+def stack_file(folder: Path, server: Server, length: int) -> Path:
     """What the load test must know, as `vllmstack up` would render it."""
+    model = folder.name
     path = folder.parent / f"{model}-stack.json"
     facts = {"name": model, "max_model_len": length, "tokenizer": {"directory": str(folder)}}
-    stack = {"deployment": model, "url": f"http://127.0.0.1:{PORT}", "vllm": "", "models": [facts]}
+    stack = {"deployment": model, "url": server.base_url.removesuffix("/v1"), "vllm": "", "models": [facts]}
     path.write_text(json.dumps(stack))
     return path
 
 
-def run_once(stack: Path, mix: str, concurrency: int, results: Path) -> dict[str, Any]:
+def run_once(stack: Path, mix: str, concurrency: int, requests: int, results: Path) -> dict[str, Any]:
     """One load; what is kept of it."""
     options = RunOptions(
         scenario=str(ROOT / f"scripts/prediction-{mix}.yaml"), concurrency=concurrency,
-        requests=REQUESTS[mix][concurrency], seed=concurrency, stack=str(stack), result=str(results), calibrate=False,
+        requests=requests, seed=concurrency, stack=str(stack), result=str(results), calibrate=False,
         processes=2 if concurrency > MANY_CHUNKS else 1,
     )  # fmt: skip
     return summary(measure(options), mix, concurrency, results)
@@ -190,43 +142,115 @@ def summary(run: RunResult, mix: str, concurrency: int, results: Path) -> dict[s
     }
 
 
-def measure_model(name: str, out: Path, work: Path, until: float, *, loads: bool) -> None:
-    """Serves it, runs its loads, writes its file after each."""
-    served = MODELS[name]
-    folder = work / name
-    config = config_of(served.hub)
-    write_model(folder, config, int(config["vocab_size"]))
-    begun = time.monotonic()
-    server = Server(folder, served, work / f"{name}.log")
-    document: dict[str, Any] = {
-        "model": name, "hub": served.hub, "options": server.options, "date": time.strftime("%Y-%m-%d"),
-        "gpu": gpu_name(), "vllm": vllm_version(), "runs": [],
-    }  # fmt: skip
+class Subject:
+    """A model that is measured, and its file."""
+
+    def __init__(self, name: str, out: Path, work: Path, *, number: int = 0, shared: bool = False) -> None:
+        self.name = name
+        self._file = out / f"{name}.json"
+        self._work = work
+        self._folder = work / name
+        self._served = MODELS[name]
+        config = config_of(self._served.hub)
+        write_model(self._folder, config, int(config["vocab_size"]))
+        options = dict(self._served.options)
+        if shared:
+            options |= {"gpu_memory_utilization": 0.2, "kv_cache_memory_bytes": SHARED_KV_CACHE_BYTES}
+        self._begun = time.monotonic()
+        options = {"load_format": "dummy", "gpu_memory_utilization": 0.9, **options}
+        self._server = start_server(
+            str(self._folder), FIRST_PORT + number, log=work / f"{name}.log", served_model_name=name, **options
+        )
+        self._document: dict[str, Any] = {
+            "model": name, "hub": self._served.hub, "options": options, "date": time.strftime("%Y-%m-%d"),
+            "gpu": gpu_name(), "vllm": installed_vllm(), "runs": [],
+        }  # fmt: skip
+
+    def wait(self, seconds: float) -> None:
+        """Until it answers.
+
+        Raises:
+            StackError: it ended, or takes too long.
+        """
+        self._server.wait(seconds)
+        document = self._document
+        document["start_seconds"] = round(time.monotonic() - self._begun, 1)
+        logged = re.search(r"GPU KV cache size: ([\d,]+) tokens", self._server.log.read_text(errors="replace"))
+        document["kv_cache_tokens"] = int(logged[1].replace(",", "")) if logged else None
+        print(f"{self.name}: {document['kv_cache_tokens']} tokens, {document['start_seconds']} s", flush=True)
+
+    def warm_up(self) -> None:
+        """The first requests find kernels that were never launched; they are not counted."""
+        for mix in REQUESTS:
+            for concurrency, requests in WARM_UP.items():
+                self._ask(mix, concurrency, requests, self._work / f"{self.name}-{mix}-warm")
+
+    def load(self, mix: str, concurrency: int, requests: int) -> None:
+        """One run, into the file."""
+        run = self._ask(mix, concurrency, requests, self._work / f"{self.name}-{mix}-{concurrency}")
+        self._document["runs"].append(run)
+        shown = {key: value for key, value in run.items() if key not in ("lengths", "times")}
+        print(json.dumps({"model": self.name, **shown}), flush=True)
+        self.write()
+
+    def _ask(self, mix: str, concurrency: int, requests: int, results: Path) -> dict[str, Any]:
+        length = int(self._served.options.get("max_model_len", 4096))
+        stack = stack_file(self._folder, self._server, length)
+        return run_once(stack, mix, concurrency, requests, results)
+
+    def fail(self, error: Exception) -> None:
+        """Keeps the reason."""
+        self._document["error"] = f"{error}"[-3000:]
+        print(f"{self.name}: {error}", flush=True)
+
+    def write(self) -> None:
+        self._file.write_text(json.dumps(self._document))
+
+    def end(self) -> None:
+        self._server.stop()
+        self.write()
+
+
+def measure_alone(name: str, out: Path, work: Path, until: float, *, loads: bool) -> None:
+    """Serves it, runs its loads."""
+    subject = Subject(name, out, work)
     try:
-        server.wait(min(240.0, until - begun))
-        document["start_seconds"] = round(time.monotonic() - begun, 1)
-        document["kv_cache_tokens"] = server.kv_cache_tokens()
-        print(f"{name}: {document['kv_cache_tokens']} tokens of KV cache, {document['start_seconds']} s", flush=True)
-        stack = stack_file(folder, name, int(served.options.get("max_model_len", 4096)))
-        if loads:
-            # The first requests find kernels that were never launched; they are not counted.
-            for mix in REQUESTS:
-                run_once(stack, mix, 8, work / f"{name}-{mix}-warm")
-        for mix, concurrencies in REQUESTS.items() if loads else ():
-            for concurrency in concurrencies:
+        subject.wait(min(240.0, until - time.monotonic()))
+        if not loads:
+            return
+        subject.warm_up()
+        for mix, concurrencies in REQUESTS.items():
+            for concurrency, requests in concurrencies.items():
                 if time.monotonic() > until:
                     return
-                run = run_once(stack, mix, concurrency, work / f"{name}-{mix}-{concurrency}")
-                document["runs"].append(run)
-                shown = {key: value for key, value in run.items() if key not in ("lengths", "times")}
-                print(json.dumps(shown), flush=True)
-                (out / f"{name}.json").write_text(json.dumps(document))
+                subject.load(mix, concurrency, requests)
     except Exception as error:
-        document["error"] = f"{error}"[-3000:]
-        print(f"{name}: {error}", flush=True)
+        subject.fail(error)
     finally:
-        server.stop()
-        (out / f"{name}.json").write_text(json.dumps(document))
+        subject.end()
+
+
+def measure_together(names: list[str], out: Path, work: Path, until: float) -> None:
+    """Serves all, then runs each load on one after the other."""
+    subjects = [Subject(name, out, work, number=number, shared=True) for number, name in enumerate(names)]
+    asked: list[Subject] = []
+    try:
+        for subject in subjects:
+            try:
+                subject.wait(until - time.monotonic())
+                subject.warm_up()
+                asked.append(subject)
+            except StackError as error:
+                subject.fail(error)
+        for concurrency in FEW_REQUESTS["chat"]:
+            for mix, requests in FEW_REQUESTS.items():
+                for subject in asked:
+                    if time.monotonic() > until:
+                        return
+                    subject.load(mix, concurrency, requests[concurrency])
+    finally:
+        for subject in subjects:
+            subject.end()
 
 
 def gpu_name() -> str:
@@ -235,27 +259,26 @@ def gpu_name() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
-def vllm_version() -> str:
-    """Of the vLLM that this Python has."""
-    return version("vllm")
-
-
 def main() -> int:
     """Measures; 1 if a model could not be served."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--models", default="llama-3.1-8b,llama-3.2-1b,llama-2-13b")
+    parser.add_argument("--together", action="store_true")
     parser.add_argument("--starts", default="")
     parser.add_argument("--seconds", type=float, default=3600)
     options = parser.parse_args()
     until = time.monotonic() + options.seconds
     options.out.mkdir(parents=True, exist_ok=True)
-    names = [(name, True) for name in options.models.split(",") if name]
-    names += [(name, False) for name in options.starts.split(",") if name]
+    models = [name for name in options.models.split(",") if name]
+    starts = [name for name in options.starts.split(",") if name]
     with tempfile.TemporaryDirectory() as work:
-        for name, loads in names:
+        if options.together:
+            measure_together(models, options.out, Path(work), until)
+            models = []
+        for name in models + starts:
             if time.monotonic() < until:
-                measure_model(name, options.out, Path(work), until, loads=loads)
+                measure_alone(name, options.out, Path(work), until, loads=name not in starts)
     done = [json.loads(file.read_text()) for file in options.out.glob("*.json")]
     return 1 if any("error" in one for one in done) else 0
 

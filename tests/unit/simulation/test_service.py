@@ -61,8 +61,8 @@ def test_a_frontend_takes_in_one_request_after_the_other() -> None:
 
     outcome = serve_users([Lengths(10, 1)] * 4, 4, slow)
 
-    # The last is computed after 2 s. Those before it were, but their tokens stand behind who had come before.
-    assert sorted(outcome.ttft) == pytest.approx([2.0, 2.0, 2.0, 2.011])
+    # A token does not wait for the requests that come: the two take turns.
+    assert sorted(outcome.ttft) == pytest.approx([0.511, 1.011, 1.511, 2.011])
 
 
 def test_a_frontend_that_passes_on_tokens_too_slowly_decides_the_rate() -> None:
@@ -71,3 +71,27 @@ def test_a_frontend_that_passes_on_tokens_too_slowly_decides_the_rate() -> None:
     outcome = serve_users([Lengths(10, 101)] * 40, 10, slow)
 
     assert sum(outcome.completion_tokens) / outcome.seconds == pytest.approx(100, rel=0.03)
+
+
+def test_a_frontend_that_is_behind_merges_what_waits_for_a_stream() -> None:
+    """Ten streams, steps of 20 ms, 30 ms for an event of each: they are a round behind, and stay there.
+
+    The first came a step before the others, and nine are left at the end.
+    """
+    slow = EngineProfile(times=TIMES, blocks=1000, frontend=FrontendProfile(chunk_seconds=0.003))
+
+    alone = serve_users([Lengths(10, 101)] * 10, 10, EngineProfile(times=TIMES, blocks=1000))
+    outcome = serve_users([Lengths(10, 101)] * 10, 10, slow)
+
+    assert outcome.seconds == pytest.approx(alone.seconds + 0.027)
+
+
+def test_a_frontend_that_keeps_up_sends_each_token_by_itself() -> None:
+    quick = EngineProfile(
+        times=TIMES, blocks=1000, frontend=FrontendProfile(token_seconds=0.0005, chunk_seconds=0.0005)
+    )
+
+    [ttft], [tpot] = (lambda seen: (seen.ttft, seen.tpot))(serve_users([Lengths(10, 11)], 1, quick))
+
+    assert ttft == pytest.approx(0.011 + 0.001)
+    assert tpot == pytest.approx(0.011)
