@@ -24,7 +24,7 @@ class FrontendProfile:
 
 
 class Frontend:
-    """Requests in, one after the other; tokens out, likewise. The two take turns, and neither waits for all of the other.
+    """Requests in, one after the other; tokens out, likewise. The two take turns: neither waits for all of the other.
 
     vLLM's streams merge what waits for them (vllm/v1/engine/output_processor.py, RequestOutputCollector), so that being
     behind costs a round over all streams and does not add up; only ``token_seconds`` bounds the rate.
