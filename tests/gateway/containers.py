@@ -94,7 +94,7 @@ class Replica:
     def start(self) -> None:
         """Returns when it answers."""
         self.container.start()
-        eventually(self._answers)
+        eventually(self.answers)
 
     def stop(self) -> None:
         """As `kill -9` does."""
@@ -138,7 +138,7 @@ class Replica:
     def _url(self) -> str:
         return f"http://{address(self.container, self._network)}:8000"
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
         try:
             return HTTP.get(f"{self._url}/health", timeout=1).status_code == 200
         except httpx2.TransportError:

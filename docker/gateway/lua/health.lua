@@ -78,10 +78,12 @@ local function admit(model, replica, from, start, why)
   offer(replica, from.state == "unknown" and LONG_AGO_SECONDS or math.floor(ngx.now()), slot)
 end
 
--- Of a replica that has served for as long as its slow start takes: said once.
+-- Of a replica that serves and answers: takes it back from who doubted it; and says once that its slow start is over.
 local function warm(model, replica, now)
-  local offered = load:get("a|" .. replica) or 0
-  if offered >= 64 * (LONG_AGO_SECONDS + 1) and ngx.now() - now.since > model.slow_start_seconds then
+  local offered = load:get("a|" .. replica)
+  if offered == 0 then
+    offer(replica, math.floor(now.since), slots.current(replica))
+  elseif offered >= 64 * (LONG_AGO_SECONDS + 1) and ngx.now() - now.since > model.slow_start_seconds then
     offer(replica, LONG_AGO_SECONDS, offered % 64)
   end
 end
@@ -187,6 +189,13 @@ local function judge(model, replica)
   local last = probes.health(replica)
   if last then
     JUDGED[now.state](model, replica, now, last == "HTTP 200", death(replica, last))
+  end
+end
+
+--- Replicas that a request could not connect to get no others before the next look at them, which says why or takes them back.
+function health.doubt(replicas)
+  for _, replica in ipairs(replicas) do
+    load:set("a|" .. replica, 0)
   end
 end
 
