@@ -94,7 +94,7 @@ class Replica:
     def start(self) -> None:
         """Returns when it answers."""
         self.container.start()
-        eventually(self.answers)
+        eventually(self._answers)
 
     def stop(self) -> None:
         """As `kill -9` does."""
@@ -126,8 +126,9 @@ class Replica:
         HTTP.post(f"{self._url}/control", json=state).raise_for_status()
 
     def reset(self) -> None:
-        """Forgets what was seen and mends what was broken."""
-        self.control(mode="ok", health=200, stuck=False, embeds=False, metrics={}, requests=[], aborted=0, tokens=0)
+        """Forgets what was seen and mends what was broken; one that refuses is waited for."""
+        mended = {"mode": "ok", "health": 200, "stuck": False, "embeds": False, "metrics": {}}
+        eventually(lambda: self._takes(mended | {"requests": [], "aborted": 0, "tokens": 0}))
 
     def seen(self) -> dict[str, Any]:
         """Requests, aborted and active counts."""
@@ -138,7 +139,7 @@ class Replica:
     def _url(self) -> str:
         return f"http://{address(self.container, self._network)}:8000"
 
-    def answers(self) -> bool:
+    def _answers(self) -> bool:
         try:
             return HTTP.get(f"{self._url}/health", timeout=1).status_code == 200
         except httpx2.TransportError:

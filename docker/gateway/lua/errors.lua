@@ -9,8 +9,8 @@ local load = require "gateway.load"
 local replicas = require "gateway.replicas"
 
 local RETRY_SECONDS = 5
--- How often a request that reached no replica is sent again: a look that was begun before the replica went away may put it back
--- once or twice. nginx itself follows five such redirects.
+-- How often a request that reached no replica is sent again: one may come back and go away once more. nginx itself follows
+-- five such redirects.
 local MOST_REPEATS = 3
 
 -- By status: type, code, message.
@@ -106,8 +106,8 @@ local function most_tries(model)
   return math.min(3, #model.replicas)
 end
 
--- Those that took no connection: the chosen one, whose name may be gone, and those that nginx then tried; all of them where it
--- had an address of none.
+-- Those that took no connection: the chosen one, whose name may be gone, and those that nginx then tried; all of them where
+-- it had an address of none.
 local function unreached(model, tried)
   if #tried == 0 then
     return model.replicas
@@ -134,8 +134,9 @@ function errors.upstream()
   end
   local model, repeats = deployment.find(var.model), tonumber(var.repeats)
   local tried = replicas.tried(var.upstream_addr)
-  local again = model and (connected and repeats == 0 and #tried < most_tries(model) or not connected and repeats < MOST_REPEATS)
-  if not again then
+  local gave_up = connected and repeats == 0 and model and #tried < most_tries(model)
+  local unsent = not connected and repeats < MOST_REPEATS
+  if not model or not (gave_up or unsent) then
     return send_page(connected and 502 or 503)
   end
   if not connected then

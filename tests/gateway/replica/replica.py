@@ -73,11 +73,11 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/control":
             told = json.loads(body)
+            with LOCK:
+                STATE.update(told)
             if "refuse" in told:
                 self.server.shutdown()
                 self.server.server_close()
-            with LOCK:
-                STATE.update(told)
             self._reply(200, {})
             return
         if self.headers.get("X-Request-Id") == PROBE:
