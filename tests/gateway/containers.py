@@ -126,8 +126,9 @@ class Replica:
         HTTP.post(f"{self._url}/control", json=state).raise_for_status()
 
     def reset(self) -> None:
-        """Forgets what was seen and mends what was broken."""
-        self.control(mode="ok", health=200, stuck=False, embeds=False, metrics={}, requests=[], aborted=0, tokens=0)
+        """Forgets what was seen and mends what was broken; one that refuses is waited for."""
+        mended = {"mode": "ok", "health": 200, "stuck": False, "embeds": False, "metrics": {}}
+        eventually(lambda: self._takes(mended | {"requests": [], "aborted": 0, "tokens": 0}))
 
     def seen(self) -> dict[str, Any]:
         """Requests, aborted and active counts."""

@@ -1,6 +1,7 @@
 -- A bounded queue before each model: beyond `max_in_flight` requests wait, in the order they came and interactive before
 -- batch, for at most `max_queue_seconds`; who would wait longer is told at once when to come again. While no replica can
--- take a request (a restart of the only one) they wait for `hold_seconds`.
+-- take a request (a restart of the only one) they wait for `hold_seconds`; so does one that was given to a replica which then
+-- took no connection.
 --
 -- Tickets in dict `load`: `n|MODEL|CLASS` were given, `d|MODEL|CLASS` of them have left, `w|MODEL|CLASS` wait, `w|MODEL` of
 -- both classes. A ticket may go when fewer stand before it than there is room. One that left from the middle lets a later
@@ -110,6 +111,16 @@ function admission.admit(model, rank)
     return queue(model, rank, false)
   end
   return refused(model, "full", rank)
+end
+
+--- As admit(), for a request that it has let through, but that reached no replica: where there is another, it does not queue
+-- once more.
+function admission.readmit(model, rank)
+  local replicas = candidates.of(model)
+  if #replicas > 0 then
+    return replicas
+  end
+  return admission.admit(model, rank)
 end
 
 return admission

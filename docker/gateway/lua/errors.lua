@@ -3,10 +3,15 @@
 
 local bodies = require "gateway.bodies"
 local deployment = require "gateway.deployment"
+local health = require "gateway.health"
 local json = require "gateway.json"
+local load = require "gateway.load"
 local replicas = require "gateway.replicas"
 
 local RETRY_SECONDS = 5
+-- How often a request that reached no replica is sent again: one may come back and go away once more. nginx itself follows
+-- five such redirects.
+local MOST_REPEATS = 3
 
 -- By status: type, code, message.
 local PAGES = {
@@ -97,25 +102,48 @@ function errors.plain_http()
 end
 
 -- How many it may be sent to: proxy_next_upstream_tries, or as many as there are.
-local function most_tries()
-  local model = deployment.find(ngx.var.model)
-  return model and math.min(3, #model.replicas) or 1
+local function most_tries(model)
+  return math.min(3, #model.replicas)
 end
 
---- 502 or 504. Where nginx gave up early, the request is sent once more: if the name server has put a replica on the list or
--- taken one off since it began (its peers have changed), nginx looks for no other when its own one fails.
+-- Those that took no connection: the chosen one, whose name may be gone, and those that nginx then tried; all of them where
+-- it had an address of none.
+local function unreached(model, tried)
+  if #tried == 0 then
+    return model.replicas
+  end
+  if ngx.var.charge ~= "" then
+    tried[#tried + 1] = (load.charged(ngx.var.charge))
+  end
+  return tried
+end
+
+--- 502 or 504: the request is sent again, from its own location on, which chooses anew or waits (routing.lua), if
+--
+-- - no replica took a connection: none can have begun it.
+-- - nginx gave up early: if the name server has put a replica on the list or taken one off since it began (its peers have
+--   changed), nginx looks for no other when its own one fails.
 function errors.upstream()
   local var = ngx.var
+  if ngx.is_subrequest then -- a mirror's copy
+    return ngx.exit(ngx.HTTP_NO_CONTENT)
+  end
   local connected = (var.upstream_connect_time or ""):find("[0-9]")
   if connected and (var.upstream_status or ""):find("504$") then
     return send_page(504)
   end
-  local again = not connected or #replicas.tried(var.upstream_addr) < most_tries()
-  if var.pool ~= "" and var.second_try == "" and again then
-    var.second_try = "1"
-    return ngx.exec("@again")
+  local model, repeats = deployment.find(var.model), tonumber(var.repeats)
+  local tried = replicas.tried(var.upstream_addr)
+  local gave_up = connected and repeats == 0 and model and #tried < most_tries(model)
+  local unsent = not connected and repeats < MOST_REPEATS
+  if not model or not (gave_up or unsent) then
+    return send_page(connected and 502 or 503)
   end
-  return send_page(connected and 502 or 503)
+  if not connected then
+    health.doubt(unreached(model, tried))
+  end
+  var.repeats = repeats + 1
+  return ngx.exec(var.uri)
 end
 
 return errors

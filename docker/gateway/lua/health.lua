@@ -22,6 +22,8 @@ local progress = require "gateway.progress"
 local slots = require "gateway.slots"
 
 local SILENT_SECONDS = 3.5
+-- Less than from one look to the next.
+local FRESH_SECONDS = 0.5
 local UNNAMED_SECONDS = 0.8
 -- In `a|REPLICA`: its slow start is over, and candidates.lua need not look at the clock.
 local LONG_AGO_SECONDS = 1
@@ -78,10 +80,14 @@ local function admit(model, replica, from, start, why)
   offer(replica, from.state == "unknown" and LONG_AGO_SECONDS or math.floor(ngx.now()), slot)
 end
 
--- Of a replica that has served for as long as its slow start takes: said once.
+-- Of a replica that serves and answers: takes it back when it was doubted, if it has answered just now (while a look waits,
+-- the one before it counts); and says once that its slow start is over.
 local function warm(model, replica, now)
   local offered = load:get("a|" .. replica) or 0
-  if offered >= 64 * (LONG_AGO_SECONDS + 1) and ngx.now() - now.since > model.slow_start_seconds then
+  local _, ago_seconds = probes.health(replica)
+  if offered == 0 and ago_seconds < FRESH_SECONDS then
+    offer(replica, math.floor(now.since), slots.current(replica))
+  elseif offered >= 64 * (LONG_AGO_SECONDS + 1) and ngx.now() - now.since > model.slow_start_seconds then
     offer(replica, LONG_AGO_SECONDS, offered % 64)
   end
 end
@@ -187,6 +193,13 @@ local function judge(model, replica)
   local last = probes.health(replica)
   if last then
     JUDGED[now.state](model, replica, now, last == "HTTP 200", death(replica, last))
+  end
+end
+
+--- Replicas that a request could not connect to get no others before the next look at them, which says why or takes them back.
+function health.doubt(replicas)
+  for _, replica in ipairs(replicas) do
+    load:set("a|" .. replica, 0)
   end
 end
 

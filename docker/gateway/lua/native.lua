@@ -56,7 +56,6 @@ local function forward(policy, body, text, prompts, wrap)
   local opened = text:match("^(.*)}[ \t\r\n]*$")
   ngx.var.native_body = ('%s,"model":%s,"prompt":%s}'):format(opened, cjson.encode(name), cjson.encode(prompts))
   ngx.ctx.wrap = wrap
-  ngx.var.second_try = "1" -- errors.upstream() would send the body as it came
   body.prompt, body.model = prompts, name
   routing.dispatch(policy, model, body)
 end

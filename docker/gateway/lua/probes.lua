@@ -61,10 +61,10 @@ function probes.ask_health(replica, done)
   end)
 end
 
---- What the last /health said, or nil.
+--- What the last /health said, and how many seconds ago; or nil.
 function probes.health(replica)
-  local seen = states:get("seen|" .. replica)
-  return seen and seen:match(" (.*)$")
+  local at, result = (states:get("seen|" .. replica) or ""):match("^(%S+) (.*)$")
+  return result, at and ngx.now() - at
 end
 
 --- For how many seconds it has left every /health unanswered; 0 if the last was answered.

@@ -59,8 +59,21 @@ local function drawn(split)
   return model
 end
 
---- The model that a name stands for now; sends the error itself.
+-- What a request still holds of the replica that it was given to.
+local function release()
+  local var = ngx.var
+  if var.charge ~= "" then
+    local chosen, tokens = load.charged(var.charge)
+    load.work(chosen, -1, -tokens)
+    var.charge = ""
+  end
+end
+
+--- The model that a name stands for now, or stood for when the request was first sent; sends the error itself.
 function routing.model_for(policy, name)
+  if ngx.var.model ~= "" then
+    return deployment.find(ngx.var.model)
+  end
   local split = deployment.split(name)
   local only = not split and deployment.find(name)
   if not split and not only then
@@ -101,16 +114,21 @@ local function send(model, body, replicas, chain)
   return reason
 end
 
---- Quota, queue and choice of a request whose model is known.
+--- Quota, queue and choice of a request whose model is known. One that errors.lua sends again has paid and been mirrored.
 function routing.dispatch(policy, model, body)
+  local var = ngx.var
+  local again = var.repeats ~= "0"
   local chain = prefix.boundaries(body, model.seeds[body.model] or model.seed)
-  if deployment.api_keys then
+  if again then
+    release()
+    var.mirror_pool = ""
+  elseif deployment.api_keys then
     spending.begin(policy, body, chain.total)
   end
-  local var = ngx.var
   var.model = model.name
   var.pool = model.pool
-  local replicas, refusal, retry_seconds = admission.admit(model, policy.priority)
+  local admit = again and admission.readmit or admission.admit
+  local replicas, refusal, retry_seconds = admit(model, policy.priority)
   if refusal == "no_replica" then
     return errors.fail(503, "no_replica_available", nil, {retry_seconds = retry_seconds})
   elseif refusal then

@@ -5,6 +5,7 @@ A request's own ``mock`` field decides about that request: ``delay`` (seconds be
 vLLM tells it), ``continuous`` (usage with every event), ``split`` (bytes written at a time), ``bytes`` (how much an
 answer has). ``POST /control`` decides about all that follow: ``mode`` is ``ok``, ``503``, ``close`` (before any byte)
 or ``echo`` (an answer that tells the request as it came, whatever its body is); ``health`` is a status, 0 for none;
+``refuse`` closes the port for so many seconds, after which it is healthy, while what it was asked before goes on;
 ``stuck`` makes the gateway's own requests for a token wait, ``embeds`` refuses all but embeddings of them; ``metrics``
 are an engine's, by name; ``start`` is when its process began. ``GET /control`` tells what was seen: ``requests``,
 without the gateway's own, of which ``tokens`` were answered.
@@ -21,8 +22,8 @@ from typing import Any
 NAME = socket.gethostname()
 LOCK = threading.Lock()
 STATE: dict[str, Any] = {
-    "mode": "ok", "health": 200, "stuck": False, "embeds": False, "metrics": {}, "start": time.time(),
-    "requests": [], "tokens": 0, "aborted": 0, "active": 0,
+    "mode": "ok", "health": 200, "stuck": False, "embeds": False, "refuse": 0, "metrics": {},
+    "start": time.time(), "requests": [], "tokens": 0, "aborted": 0, "active": 0,
 }  # fmt: skip
 PROBE = "vllmstack-health"
 """The request id of what the gateway asks on its own account."""
@@ -71,8 +72,12 @@ class Handler(BaseHTTPRequestHandler):
         """A generation, or the control."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.path == "/control":
+            told = json.loads(body)
             with LOCK:
-                STATE.update(json.loads(body))
+                STATE.update(told)
+            if "refuse" in told:
+                self.server.shutdown()
+                self.server.server_close()
             self._reply(200, {})
             return
         if self.headers.get("X-Request-Id") == PROBE:
@@ -192,4 +197,8 @@ def metrics() -> str:
 
 if __name__ == "__main__":
     ThreadingHTTPServer.request_queue_size = 128
-    ThreadingHTTPServer(("0.0.0.0", 8000), Handler).serve_forever()  # noqa: S104 - its container's only address
+    while True:
+        server = ThreadingHTTPServer(("0.0.0.0", 8000), Handler)  # noqa: S104 - its container's only address
+        server.serve_forever(poll_interval=0.05)  # until a `refuse` has closed the port
+        time.sleep(STATE["refuse"])
+        STATE["health"] = 200
