@@ -35,14 +35,18 @@ TEMPLATE = "{% for message in messages %}{{ message['content'] }} {% endfor %}"
 
 
 def write_model(folder: Path, config: dict[str, object], vocabulary_size: int) -> None:
-    """Writes config.json and a tokenizer; serve it with vLLM's ``load_format: dummy``."""
+    """Writes config.json and a tokenizer; serve it with vLLM's ``load_format: dummy``.
+
+    Where random weights make all logits alike every answer is token 0: it must be a word, not a special token that vLLM
+    leaves out of the text.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    words = {"<unk>": 0, "<s>": 1, "</s>": 2} | {f"w{number}": number for number in range(3, vocabulary_size)}
+    words = {"w0": 0, "<s>": 1, "</s>": 2} | {f"w{number}": number for number in range(3, vocabulary_size)}
     special = [
         {"id": number, "content": word, "special": True, "single_word": False, "lstrip": False, "rstrip": False,
          "normalized": False}
-        for word, number in words.items() if number < 3
+        for word, number in words.items() if number in (1, 2)
     ]  # fmt: skip
     tokenizer = {
         "version": "1.0",
@@ -51,14 +55,13 @@ def write_model(folder: Path, config: dict[str, object], vocabulary_size: int) -
         "pre_tokenizer": {"type": "WhitespaceSplit"},
         "post_processor": None,
         "decoder": None,
-        "model": {"type": "WordLevel", "vocab": words, "unk_token": "<unk>"},
+        "model": {"type": "WordLevel", "vocab": words, "unk_token": "w0"},
     }
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<s>",
         "eos_token": "</s>",
-        "unk_token": "<unk>",
         "chat_template": TEMPLATE,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))

@@ -143,7 +143,7 @@ function errors.upstream()
     health.doubt(unreached(model, tried))
   end
   var.repeats = repeats + 1
-  return ngx.exec(var.uri)
+  return ngx.exec(var.uri, var.args)
 end
 
 return errors
