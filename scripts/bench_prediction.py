@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "docs/reference/results/2026-11-22-h200-prediction"
-CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("qwen3-4b", "chat", 256))
+CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("llama-3.1-8b", "chat", 256))
 USERS = (1, 8, 32, 96, 256)
 MOST = {"throughput": 0.15, "tpot": 0.15, "ttft_p95": 0.30}
 

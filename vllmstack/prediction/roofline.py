@@ -25,6 +25,8 @@ HIDDEN_ROWS = 12
 """Rows of the hidden size that a layer's norms, residuals and rotations read or write for each token."""
 WIDE_ROWS = 4
 """Rows of the MLP's width that it reads or writes for each token."""
+LAYER_KERNELS = 12
+"""Of a layer with two norms; each further norm is one more (Gemma's four, Qwen3's of queries and keys)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,8 @@ class Roofline:
         attended = 4 * model.layers * model.heads * model.head_dim / ranks
         self._attention_seconds = attended / (gpu.flops_per_second * efficiency.attention_ratio)
         reduces = 2 * model.layers * efficiency.reduce_seconds if ranks > 1 else 0.0
-        self._fixed_seconds = efficiency.step_seconds + model.layers * efficiency.layer_seconds + reduces
+        layers = model.layers * layer_kernels(model) / LAYER_KERNELS  # of twelve kernels
+        self._fixed_seconds = efficiency.step_seconds + layers * efficiency.layer_seconds + reduces
         self._window = model.sliding_window
         self._full_ratio = model.full_attention_layers / model.layers
         self._width = 1 + served.speculated_tokens
@@ -81,7 +84,7 @@ class Roofline:
         self._host_seconds = efficiency.host_step_seconds
         self._host_sequence_seconds = efficiency.host_sequence_seconds
         self._host_prefill_seconds = model.layers * efficiency.host_prefill_layer_seconds
-        self._host_eager_seconds = model.layers * efficiency.host_eager_layer_seconds
+        self._host_eager_seconds = layers * efficiency.host_eager_layer_seconds
         self._captured = served.captured_tokens
 
     def seconds(self, *, decoding: int, context: int, prefill: int, prefill_context: float) -> float:
@@ -103,6 +106,11 @@ class Roofline:
         elif prefill:
             host += self._host_prefill_seconds
         return (gpu if gpu > host else host) + decoding * self._sequence_seconds
+
+
+def layer_kernels(model: ModelDimensions) -> int:
+    """Kernels that each layer takes one after the other."""
+    return LAYER_KERNELS + (model.norms - 2) + (2 if model.qk_norm else 0)
 
 
 def flops_per_second(gpu: GpuType, quantization: Quantization | None) -> float:
