@@ -155,7 +155,7 @@ def print_answer(found: Answer) -> None:
     else:
         out.print(_latencies(seen))
     out.print(f"{seen.tokens_per_second:,.0f} output tokens/s, {seen.requests_per_second:,.1f} requests/s; "
-              f"GPUs at work {seen.busy_ratio:.0%} of the time")  # fmt: skip
+              f"replicas at work {seen.busy_ratio:.0%} of the time")  # fmt: skip
     out.print(f"KV cache held at most {seen.held_ratio:.0%}, {seen.wasted_ratio:.1%} of that empty; "
               f"{seen.preemptions} preemptions")  # fmt: skip
     out.print(f"What limits it: {found.reason}")
@@ -168,7 +168,7 @@ def print_answer(found: Answer) -> None:
     notes.print(
         f"Simulated; calibrated on {told.made_on}. Off by at most {told.throughput_error:.0%} in tokens/s, "
         f"{told.tpot_error:.0%} in TPOT p50, {told.ttft_error:.0%} in TTFT p95 of 28 runs it was tuned "
-        "with; beyond 64 users or 13,000 tokens/s a replica it can be far too low (docs/reference/prediction.md).",
+        "with; small models, whose speed is the host's, are predicted less well (docs/reference/prediction.md).",
         markup=False,
     )
     if "H200" not in design.gpu.name:

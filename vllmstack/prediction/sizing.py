@@ -109,7 +109,10 @@ def curve(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> 
 def limit(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> str:
     """What keeps the service from being faster, in words: what helps if there is twice as much of it, or none."""
     profile = design.profile(efficiency)
+    quick = replace(efficiency, host_step_seconds=0.0, host_sequence_seconds=0.0, host_prefill_layer_seconds=0.0,
+                    host_eager_layer_seconds=0.0)  # fmt: skip
     changes = {
+        "vLLM's Python on the host, which makes up each step and launches it: a faster core": design.profile(quick),
         "the KV cache: requests wait for blocks, or are computed again": replace(profile, blocks=2 * profile.blocks),
         "vLLM's API server, which takes in every request and passes on every token: `api_server_count: 4` in serve": (
             replace(profile, frontend=NO_FRONTEND)

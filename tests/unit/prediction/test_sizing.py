@@ -76,7 +76,8 @@ def test_what_limits_a_service_is_told() -> None:
     small = design("meta-llama/Llama-2-13b-hf", max_model_len=4096, gpu_memory_utilization=0.3)
     assert limit(parse_load("10 rps, 800 in, 200 out"), small, 1, EFFICIENCY).startswith("the KV cache")
     tiny = design("meta-llama/Llama-3.2-1B")
-    assert limit(parse_load("256 users, 100 in, 200 out"), tiny, 1, EFFICIENCY).startswith("vLLM's API server")
+    assert limit(parse_load("256 users, 100 in, 200 out"), tiny, 1, EFFICIENCY).startswith("vLLM's Python")
+    assert limit(parse_load("512 users, 20 in, 4 out"), tiny, 1, EFFICIENCY).startswith("vLLM's API server")
 
 
 def test_users_of_a_service_with_nothing_to_spare_share_it() -> None:

@@ -1,6 +1,6 @@
-"""Predictions against figures of an H200 that played no part in making the roofline or choosing its calibration.
+"""Predictions against figures of an H200 that other clients than the load test of the calibration measured.
 
-    python scripts/bench_prediction_untouched.py
+    python scripts/bench_prediction_references.py
 
 The runs of docs/reference/results/2026-11-21-h200-load, and reference figures that came with the machine (tokens/s
 alone, another client, no gateway). Always exits with 0: it shows, and judges nothing.
