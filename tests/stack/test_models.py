@@ -1,5 +1,6 @@
 """A model from a hub: pulled, locked, served by an engine without a way out, and moved on under the running stack."""
 
+import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,7 +30,8 @@ class FromHub:
 def hub(docker_client: docker.DockerClient) -> Iterator[HubServer]:
     """On the address of this host that containers reach."""
     bridge = docker_client.networks.get("bridge").attrs["IPAM"]["Config"][0]
-    address = bridge.get("Gateway") or next(iter(bridge.values()))
+    # A daemon names its gateway only where it found the bridge there when it started; it takes the first address.
+    address = bridge.get("Gateway") or str(ipaddress.ip_network(bridge["Subnet"])[1])
     own = HubServer(
         repositories={MODEL: Repository(files=read_repository(ROOT / "models" / "smoke").files, commit=OLD)}
     )
