@@ -55,16 +55,18 @@ class Load:
     def longest_tokens(self) -> int:
         """Of prompt and answer together, at most."""
         factor = 1.0 if self.fixed else LONGEST
-        return math.ceil(factor * self.prompt_tokens) + math.ceil(factor * self.completion_tokens)
+        own = self.prompt_tokens - self.shared_tokens
+        return self.shared_tokens + math.ceil(factor * own) + math.ceil(factor * self.completion_tokens)
 
     def lengths(self, seed: int = 0) -> Iterator[Lengths]:
-        """Requests without end: lognormal lengths of the means asked for, the same for the same seed."""
-        chance = Random(seed)  # noqa: S311 # repeatable on purpose
+        """Requests without end: lognormal lengths of the means asked for, the same for the same seed.
+
+        What prompts share is as long in each; the rest varies.
+        """
+        chance, shared = Random(seed), self.shared_tokens  # noqa: S311 # repeatable on purpose
         while True:
-            prompt = self._drawn(chance, self.prompt_tokens)
-            yield Lengths(
-                max(prompt, self.shared_tokens + 1), self._drawn(chance, self.completion_tokens), self.shared_tokens
-            )
+            own = self._drawn(chance, self.prompt_tokens - shared)
+            yield Lengths(shared + own, self._drawn(chance, self.completion_tokens), shared)
 
     def _drawn(self, chance: Random, mean: float) -> int:
         if self.fixed:
@@ -112,6 +114,8 @@ def parse_load(text: str, *, place: str = "--load") -> Load:
             problems.append(f"{unit!r} stands there twice")
         if number == 0 and unit != "shared":
             problems.append(f"{part!r} is nothing")
+        elif unit == "user" and number != int(number):
+            problems.append(f"{part!r} is no whole number of users")
         values[unit] = number
     if "rps" in values and "user" in values:
         problems.append("it has a rate and users: users decide themselves when they ask")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from vllmstack.prediction.design import Design
 from vllmstack.prediction.efficiency import Efficiency
-from vllmstack.prediction.forecast import Forecast, forecast
+from vllmstack.prediction.forecast import MOST_REQUESTS, Forecast, forecast
 from vllmstack.prediction.goal import Goal
 from vllmstack.prediction.load import Load
 from vllmstack.simulation.engine import NO_FRONTEND
@@ -74,7 +74,7 @@ def _enough(load: Load, replicas: int) -> int:
     """Requests for a search: each replica must fill up before it is judged."""
     if load.requests_per_second is None:
         return max(SEARCH_REQUESTS, 6 * (load.users or 1))
-    return max(SEARCH_REQUESTS, 100 * replicas, round(60 * load.requests_per_second))
+    return max(SEARCH_REQUESTS, 100 * replicas, min(MOST_REQUESTS, round(60 * load.requests_per_second)))
 
 
 def sizes(load: Load, design: Design, goals: Sequence[Goal], efficiency: Efficiency) -> list[Option]:
@@ -101,8 +101,7 @@ CURVE = (0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0)
 def curve(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> Iterator[tuple[Load, Forecast]]:
     """The same service under lighter and heavier loads."""
     profile = design.profile(efficiency)
-    for factor in CURVE:
-        other = load.times(factor)
+    for other in dict.fromkeys(load.times(factor) for factor in CURVE):  # few users halved are as many
         yield other, forecast(other, profile, replicas=replicas, requests=_enough(other, replicas))
 
 
@@ -120,6 +119,8 @@ def limit(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> 
     }
     requests = _enough(load, replicas)
     now = forecast(load, profile, replicas=replicas, requests=requests)
+    if not now.tokens_per_second:
+        return "the load: so much that no answer is complete while requests come"
     gains = {
         words: forecast(load, other, replicas=replicas, requests=requests).tokens_per_second / now.tokens_per_second
         for words, other in changes.items()

@@ -107,9 +107,9 @@ local function most_tries(model)
 end
 
 -- Those that took no connection: the chosen one, whose name may be gone, and those that nginx then tried; all of them where
--- it had an address of none.
-local function unreached(model, tried)
-  if #tried == 0 then
+-- it had an address of none, and before the last time that a request is sent: that one waits for a look.
+local function unreached(model, tried, last)
+  if #tried == 0 or last then
     return model.replicas
   end
   if ngx.var.charge ~= "" then
@@ -140,7 +140,7 @@ function errors.upstream()
     return send_page(connected and 502 or 503)
   end
   if not connected then
-    health.doubt(unreached(model, tried))
+    health.doubt(unreached(model, tried, repeats == MOST_REPEATS - 1))
   end
   var.repeats = repeats + 1
   return ngx.exec(var.uri, var.args)

@@ -35,6 +35,7 @@ def test_a_load_is_read(text: str, load: Load) -> None:
         ("-3 rps, 10 in, 10 out", ["'-3 rps' is not understood",
                                    "it says neither how many requests a second (rps) nor how many users"]),
         ("1 rps, 10 in, 10 out, 10 shared", ["more tokens are shared than are in"]),
+        ("2.5 users, 10 in, 10 out", ["'2.5 users' is no whole number of users"]),
         ("fast, 1 rps, 10 in, 10 out", ["'fast' is not understood"]),
     ],
 )  # fmt: skip
@@ -54,6 +55,16 @@ def test_lengths_vary_around_the_mean_and_are_bounded() -> None:
     assert statistics.mean(one.prompt_tokens for one in drawn) == pytest.approx(1000, rel=0.03)
     assert statistics.stdev(one.prompt_tokens for one in drawn) == pytest.approx(700, rel=0.08)
     assert max(one.prompt_tokens + one.completion_tokens for one in drawn) <= load.longest_tokens
+
+
+def test_what_prompts_share_is_as_long_in_each() -> None:
+    load = parse_load("1 rps, 1000 in, 300 out, 900 shared")
+
+    drawn = list(itertools.islice(load.lengths(), 20_000))
+
+    assert statistics.mean(one.prompt_tokens for one in drawn) == pytest.approx(1000, rel=0.01)
+    assert min(one.prompt_tokens for one in drawn) > 900
+    assert max(one.prompt_tokens + one.completion_tokens for one in drawn) <= load.longest_tokens == 2500
 
 
 def test_arrivals_come_at_the_rate() -> None:

@@ -80,6 +80,12 @@ def test_what_limits_a_service_is_told() -> None:
     assert limit(parse_load("512 users, 20 in, 4 out"), tiny, 1, EFFICIENCY).startswith("vLLM's API server")
 
 
+def test_a_load_under_which_nothing_is_answered_in_time_limits_itself() -> None:
+    much = parse_load("200 rps, 1000 in, 8k out, fixed")
+
+    assert limit(much, design(), 1, EFFICIENCY).startswith("the load")
+
+
 def test_users_of_a_service_with_nothing_to_spare_share_it() -> None:
     one, many = (
         forecast(parse_load(f"{users} users, 500 in, 200 out"), design().profile(EFFICIENCY)) for users in (1, 64)
