@@ -117,7 +117,8 @@ def query_server(
         base_url=base_url,
         api_key=api_key or "none",
         max_retries=0,
-        http_client=httpx2.Client(timeout=timeout_seconds, trust_env=trusts_environment(base_url)),
+        timeout=timeout_seconds,  # openai takes an http_client's own for not given where it is httpx2's default
+        http_client=httpx2.Client(trust_env=trusts_environment(base_url)),
     ) as client:
         collected = Collected(on_text)
         try:
@@ -162,9 +163,8 @@ class AsyncClient:
             base_url=base_url,
             api_key=api_key or "none",
             max_retries=0,  # its own know no deadline
-            http_client=httpx2.AsyncClient(
-                limits=limits, timeout=deadline_seconds, trust_env=trusts_environment(base_url)
-            ),
+            timeout=None,  # the deadline is all: a long silence is no broken connection, to be asked again
+            http_client=httpx2.AsyncClient(limits=limits, trust_env=trusts_environment(base_url)),
         )
         self._model: str | None = None
 
@@ -195,7 +195,7 @@ class AsyncClient:
             StackError: it failed for good, or its deadline has passed.
         """
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        seconds = deadline_seconds or self._deadline_seconds
+        seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await self._tried(model, messages, on_text, options)

@@ -4,7 +4,9 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -102,6 +104,40 @@ def test_a_deadline_ends_all_tries(gateway: FakeGateway) -> None:
 
     with pytest.raises(StackError, match=r"did not answer within 0\.2 s"):
         ask(gateway, deadline_seconds=0.2)
+
+
+def test_a_requests_own_deadline_is_the_one_that_counts(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_at_once = gateway.handle
+
+    def answer_late(request: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.4)
+        answer_at_once(request)
+
+    async def run() -> Answer:
+        async with AsyncClient(f"{gateway.url}/v1", deadline_seconds=0.1) as asking:
+            return await asking.chat("hi", model="smoke", deadline_seconds=20)
+
+    monkeypatch.setattr(gateway, "handle", answer_late)
+
+    assert asyncio.run(run()).text == "Paris."
+    assert len(asked(gateway)) == 1
+
+
+def test_a_deadline_of_zero_is_kept_too(gateway: FakeGateway) -> None:
+    async def run() -> Answer:
+        async with AsyncClient(f"{gateway.url}/v1") as asking:
+            return await asking.chat("hi", deadline_seconds=0)
+
+    with pytest.raises(StackError, match="did not answer within 0 s"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [5, 0.3])
+def test_a_server_may_be_silent_as_long_as_was_said(gateway: FakeGateway, seconds: float) -> None:
+    query_server("hi", f"{gateway.url}/v1", timeout_seconds=seconds)
+
+    # What openai tells the server of the timeout that it keeps.
+    assert {float(headers["x-stainless-read-timeout"]) for _, headers, _ in gateway.requests} == {seconds}
 
 
 def test_one_that_fails_ends_none_of_the_others(gateway: FakeGateway) -> None:
