@@ -59,7 +59,7 @@ class Throughput:
     prompt_tokens: int
     output_tokens: int
     latency: Distribution
-    """Of whole answers, waiting included."""
+    """Of whole answers, waiting included: in a queue, and between tries of what a server refuses for now."""
 
     @property
     def requests_per_second(self) -> float:
