@@ -18,7 +18,7 @@ from vllmstack.serving.client import Answer, Collected
 
 def times(answer: Answer) -> str:
     """TTFT, TPOT and tokens/s, for a person."""
-    if answer.ttft_seconds is None:
+    if not answer.text or answer.ttft_seconds is None:
         return f"no text in the answer, {answer.output_tokens} tokens"
     ttft = f"TTFT {answer.ttft_seconds * 1000:.0f} ms"
     tokens = f"{answer.output_tokens} token{'' if answer.output_tokens == 1 else 's'}"

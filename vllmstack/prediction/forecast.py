@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from vllmstack.prediction.goal import Goal
 from vllmstack.prediction.load import Load
+from vllmstack.quantiles import quantile
 from vllmstack.simulation.engine import EngineProfile
-from vllmstack.simulation.figures import quantile
 from vllmstack.simulation.policies import LeastRequests, Policy
 from vllmstack.simulation.service import Outcome, serve_arrivals, serve_users
 

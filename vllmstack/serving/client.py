@@ -11,8 +11,9 @@ from typing import Any, Self
 import httpx2
 import openai
 from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
-from vllmstack.errors import Problem, StackError
+from vllmstack.errors import InvalidInput, Problem, StackError
 from vllmstack.host.gateway_client import trusts_environment
 
 LONGEST_PAUSE_SECONDS = 20.0
@@ -33,9 +34,9 @@ class Answer:
     prompt_tokens: int
     output_tokens: int
     ttft_seconds: float | None
-    """From sending to the first text; None where there was none."""
+    """From sending to the first token, be it of text, of reasoning or of a tool call; None where there was none."""
     seconds: float
-    """From sending to the end."""
+    """From sending to the last token; to the end where there was none."""
 
     @property
     def tpot_seconds(self) -> float | None:
@@ -48,10 +49,11 @@ class Answer:
 class Collected:
     """Makes an answer of a stream's chunks as they come."""
 
-    def __init__(self, on_text: Callable[[str], object] | None = None) -> None:
-        self._began = time.perf_counter()
+    def __init__(self, on_text: Callable[[str], object] | None = None, *, began: float | None = None) -> None:
+        """``began`` is when it was first asked for (time.perf_counter); now, if left out."""
+        self._began = time.perf_counter() if began is None else began
         self._first: float | None = None
-        self._last = self._began
+        self._last: float | None = None
         self._parts: list[str] = []
         self._finish = ""
         self._tokens = (0, 0)
@@ -69,23 +71,30 @@ class Collected:
         for choice in chunk.choices:
             self._finish = choice.finish_reason or self._finish
             text = choice.delta.content
-            if text:
+            if text or _thinks_or_calls(choice.delta):
                 self._last = time.perf_counter()
                 self._first = self._last if self._first is None else self._first
+            if text:
                 self._parts.append(text)
                 if self._on_text:
                     self._on_text(text)
 
     def answer(self) -> Answer:
-        """Of all chunks so far."""
+        """Of all chunks, once the last has come."""
+        ended = time.perf_counter() if self._last is None else self._last
         return Answer(
             text="".join(self._parts),
             finish_reason=self._finish,
             prompt_tokens=self._tokens[0],
             output_tokens=self._tokens[1],
             ttft_seconds=None if self._first is None else self._first - self._began,
-            seconds=self._last - self._began,
+            seconds=ended - self._began,
         )
+
+
+def _thinks_or_calls(delta: ChoiceDelta) -> bool:
+    """As the load test's clock has it (loadtest/clock/answer.py). Servers said ``reasoning_content`` before."""
+    return any(getattr(delta, name, None) for name in ("reasoning", "reasoning_content", "tool_calls"))
 
 
 def query_server(
@@ -110,14 +119,17 @@ def query_server(
         **options: Of the request: ``max_tokens``, ``temperature`` and so on.
 
     Raises:
+        InvalidInput: ``n`` is above 1.
         StackError: the server does not answer, refuses, or breaks off; with what it said.
     """
+    _check_one(options)
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     with openai.OpenAI(
         base_url=base_url,
         api_key=api_key or "none",
         max_retries=0,
-        http_client=httpx2.Client(timeout=timeout_seconds, trust_env=trusts_environment(base_url)),
+        timeout=timeout_seconds,  # openai takes an http_client's own for not given where it is httpx2's default
+        http_client=httpx2.Client(trust_env=trusts_environment(base_url)),
     ) as client:
         collected = Collected(on_text)
         try:
@@ -162,9 +174,8 @@ class AsyncClient:
             base_url=base_url,
             api_key=api_key or "none",
             max_retries=0,  # its own know no deadline
-            http_client=httpx2.AsyncClient(
-                limits=limits, timeout=deadline_seconds, trust_env=trusts_environment(base_url)
-            ),
+            timeout=None,  # the deadline is all: a long silence is no broken connection, to be asked again
+            http_client=httpx2.AsyncClient(limits=limits, trust_env=trusts_environment(base_url)),
         )
         self._model: str | None = None
 
@@ -191,11 +202,15 @@ class AsyncClient:
     ) -> Answer:
         """One answer, streamed; see :func:`query_server`. An answer that has begun is not asked for again.
 
+        Its times count from the first try on, pauses included.
+
         Raises:
+            InvalidInput: ``n`` is above 1.
             StackError: it failed for good, or its deadline has passed.
         """
+        _check_one(options)
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        seconds = deadline_seconds or self._deadline_seconds
+        seconds = self._deadline_seconds if deadline_seconds is None else deadline_seconds
         try:
             async with asyncio.timeout(seconds):
                 return await self._tried(model, messages, on_text, options)
@@ -226,11 +241,13 @@ class AsyncClient:
         options: dict[str, Any],
     ) -> Answer:
         pause = 0.5
+        began: float | None = None
         for number in range(1, self._tries + 1):
             collected = Collected(on_text)
             try:
                 named = model or await self._first_model()
-                collected = Collected(on_text)
+                began = time.perf_counter() if began is None else began
+                collected = Collected(on_text, began=began)
                 async for chunk in await self._stream(_asked(named, messages, options)):
                     collected.take(chunk)
                 return collected.answer()
@@ -272,6 +289,14 @@ def _first(models: Sequence[openai.types.Model], base_url: str) -> str:
             Problem(fact=f"{base_url} lists no model", hint="wait until it has loaded one, or give `model`")
         )
     return models[0].id
+
+
+def _check_one(options: dict[str, Any]) -> None:
+    """Several answers come in turns in one stream: their texts would be mixed."""
+    several = options.get("n")
+    if isinstance(several, int) and several > 1:
+        hint = "ask as often, or ask a client of openai's own"
+        raise InvalidInput(Problem(fact=f"n={several} asks for several answers a prompt", hint=hint))
 
 
 def _asked(model: str, messages: Sequence[dict[str, Any]], options: dict[str, Any]) -> dict[str, Any]:

@@ -81,32 +81,32 @@ class Conversation:
         self.messages.append(message)
 
     def prompt(self) -> list[Message]:
-        """What to send: the system prompt, and as many of the last exchanges as fit.
+        """What to send: every system prompt, and as many of the last exchanges as fit.
 
-        An exchange begins with what a person says; its answer and what tools gave go with it.
+        An exchange begins with what a person says; its answer and what tools gave go with it. What was said before a
+        person said anything, a greeting for instance, is the oldest of them.
 
         Raises:
             InvalidInput: not even the last one fits.
         """
-        whole = self._with_system(self.messages)
         if self.context_tokens is None or self._count is None:
-            return whole
-        starts = [index for index, message in enumerate(self.messages) if message["role"] == "user"] or [0]
+            return self._since(0)
+        starts = [0, *(index for index, message in enumerate(self.messages) if message["role"] == "user" and index)]
         room = self.context_tokens - self.answer_tokens
         # The fewer are kept the shorter it is: half of the rest is looked at each time, as counting may be a request.
         low, high = 0, len(starts) - 1
-        if self._count(self._with_system(self.messages[starts[high] :])) > room:
-            needed = self._count(self._with_system(self.messages[starts[high] :]))
+        needed = self._count(self._since(starts[high]))
+        if needed > room:
             beside = f"{room} fit beside an answer of {self.answer_tokens}"
             fact = f"the last question alone has {needed} tokens, and {beside}"
             raise InvalidInput(Problem(fact=fact, hint="shorten it or the system prompt, or lower `answer_tokens`"))
         while low < high:
             middle = (low + high) // 2
-            if self._count(self._with_system(self.messages[starts[middle] :])) <= room:
+            if self._count(self._since(starts[middle])) <= room:
                 high = middle
             else:
                 low = middle + 1
-        return self._with_system(self.messages[starts[high] :])
+        return self._since(starts[high])
 
     def save(self, file: Path) -> None:
         """Writes it as JSON, whole or not at all.
@@ -159,9 +159,11 @@ class Conversation:
             raise InvalidInput(problem) from None
         return talk
 
-    def _with_system(self, messages: Sequence[Message]) -> list[Message]:
+    def _since(self, start: int) -> list[Message]:
+        """The messages from there on, and the system prompts before."""
         first = [{"role": "system", "content": self.system}] if self.system is not None else []
-        return [*first, *messages]
+        system = [message for message in self.messages[:start] if message["role"] == "system"]
+        return [*first, *system, *self.messages[start:]]
 
 
 def server_counter(base_url: str, model: str, api_key: str | None = None) -> Counter:

@@ -85,10 +85,11 @@ def dimensions_named(model: str) -> ModelDimensions | None:
     return (read_dimensions(cached) if cached else None) or public_models().get(model)
 
 
-def planned(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def planned(model: str, given: Mapping[str, Any], variables: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """``given`` with what the plan chooses of what is left out; see :mod:`vllmstack.planning.engine_defaults`.
 
-    A model whose dimensions nothing here tells is left to vLLM's own defaults, with a warning.
+    ``variables`` is the environment that vLLM is started with. A model whose dimensions nothing here tells is left to
+    vLLM's own defaults, with a warning.
 
     Raises:
         InvalidInput: the model is none, or does not fit; a value cannot be.
@@ -106,25 +107,33 @@ def planned(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
         return dict(given)
     machine = see_inventory()
     if version.endswith("+cpu"):
-        if os.environ.get(KV_SPACE):
+        if variables.get(KV_SPACE):
             return dict(given)
         return {**cpu_defaults(dimensions, asked, memory_bytes=memory_limit_bytes(machine)), **given}
-    gpus = visible_gpus(machine)
+    gpus = visible_gpus(machine, variables)
     if not gpus:
         return dict(given)
     return {**gpu_defaults(dimensions, asked, gpus, release=release_of(f"vllm:{version}")), **given}
 
 
-def visible_gpus(machine: Inventory) -> tuple[SeenGpu, ...]:
-    """Those that CUDA_VISIBLE_DEVICES leaves, in its order."""
-    wanted = os.environ.get("CUDA_VISIBLE_DEVICES")
+def visible_gpus(machine: Inventory, variables: Mapping[str, str] = os.environ) -> tuple[SeenGpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES leaves, in its order: up to the first name of none, -1 for instance.
+
+    Source: CUDA C++ Programming Guide, CUDA Environment Variables.
+    """
+    wanted = variables.get("CUDA_VISIBLE_DEVICES")
     if wanted is None:
         return machine.gpus
-    names = [name.strip() for name in wanted.split(",") if name.strip()]
-    if all(name.isdigit() for name in names):
-        by_id = {gpu.id: gpu for gpu in machine.gpus}
-        return tuple(by_id[int(name)] for name in names if int(name) in by_id)
-    return machine.gpus[: len(names)]  # by UUID; a host's GPUs are of one kind
+    by_id = {gpu.id: gpu for gpu in machine.gpus}
+    found: list[SeenGpu] = []
+    for name in map(str.strip, wanted.split(",")):
+        if name.isdecimal() and int(name) in by_id:
+            found.append(by_id[int(name)])
+        elif name.startswith(("GPU-", "MIG-")) and len(found) < len(machine.gpus):
+            found.append(machine.gpus[len(found)])  # nvidia-smi was not asked for UUIDs; a host's GPUs are of one kind
+        else:
+            break
+    return tuple(found)
 
 
 def memory_limit_bytes(machine: Inventory) -> int:

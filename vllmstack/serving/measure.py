@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from vllmstack.errors import InvalidInput, Problem, StackError
+from vllmstack.quantiles import quantile
 from vllmstack.serving.client import Answer, AsyncClient
 from vllmstack.serving.offline import Prompt, generate_offline
 from vllmstack.serving.presets import create_sampling_params
@@ -40,11 +41,8 @@ class Distribution:
         if not seconds:
             return None
         ordered = sorted(seconds)
-
-        def at(share: float) -> float:
-            return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
-
-        return cls(count=len(ordered), mean=math.fsum(ordered) / len(ordered), p50=at(0.5), p95=at(0.95), p99=at(0.99))
+        p50, p95, p99 = (quantile(ordered, share) for share in (0.5, 0.95, 0.99))
+        return cls(count=len(ordered), mean=math.fsum(ordered) / len(ordered), p50=p50, p95=p95, p99=p99)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ class Throughput:
     prompt_tokens: int
     output_tokens: int
     latency: Distribution
-    """Of whole answers, waiting included."""
+    """Of whole answers, waiting included: in a queue, and between tries of what a server refuses for now."""
 
     @property
     def requests_per_second(self) -> float:

@@ -136,7 +136,7 @@ def start_server(
         wait: True: return only once it answers, within 30 minutes; a number: within so many seconds.
         log: File for its output, appended to; a new one in the folder of temporary files if left out.
         api_key: What clients must send; vLLM gets it by its environment, not on its command line.
-        environment: Variables beside this process's own.
+        environment: Variables beside this process's own; the plan too looks at them (``CUDA_VISIBLE_DEVICES``).
         grace_seconds: What it has to end by itself before it is killed.
         **kwargs: Options of ``vllm serve``, with ``_``: ``max_model_len=4096``, ``enable_prefix_caching=False``. What
             decides memory and is left out, the plan chooses; see ``create_llm``.
@@ -151,10 +151,10 @@ def start_server(
     problems += serve_problems({name: value for name, value in given.items() if name not in OWNED})
     if problems:
         raise InvalidInput(problems)
-    options = {"host": "127.0.0.1", **planned(model, given)}
+    variables = {**os.environ, **(environment or {})}
+    options = {"host": "127.0.0.1", **planned(model, given, variables)}
     port = _free_port(port)
     command = [sys.executable, "-m", MODULE, "--model", model, "--port", str(port), *arguments(options)]
-    variables = {**os.environ, **(environment or {})}
     if api_key is not None:
         variables["VLLM_API_KEY"] = api_key
     guard = [sys.executable, "-I", str(GUARD), str(os.getpid()), f"{grace_seconds:g}", *command]

@@ -1,10 +1,10 @@
 """What one simulated run comes to."""
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from vllmstack.quantiles import quantile
 from vllmstack.simulation.fleet import Served
 
 
@@ -41,8 +41,3 @@ def figures(served: Sequence[Served], *, replicas: int, since: float, until: flo
         busiest_ratio=max(by_replica.values()) * replicas / len(counted),
         output_tokens_per_second=sum(one.completion_tokens for one in counted) / (until - since),
     )
-
-
-def quantile(ordered: Sequence[float], share: float) -> float:
-    """The least value that ``share`` of all are at or below."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]

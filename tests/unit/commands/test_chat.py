@@ -4,6 +4,7 @@ import json
 import re
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,6 +157,12 @@ def answered(*, ttft_seconds: float, seconds: float, output_tokens: int) -> Answ
         text="Paris.", finish_reason="stop", prompt_tokens=3, output_tokens=output_tokens, ttft_seconds=ttft_seconds,
         seconds=seconds,
     )  # fmt: skip
+
+
+def test_tokens_of_which_none_is_text_are_told() -> None:
+    thought = replace(answered(ttft_seconds=0.1, seconds=0.5, output_tokens=20), text="")
+
+    assert times(thought) == "no text in the answer, 20 tokens"
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,20 @@ import asyncio
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from openai.types.chat import ChatCompletionChunk
 
 from tests.unit.commands.test_chat import events
 from tests.unit.conftest import FakeGateway
-from vllmstack.errors import StackError
-from vllmstack.serving.client import Answer, AsyncClient, query_server
+from vllmstack.errors import InvalidInput, StackError
+from vllmstack.serving import client
+from vllmstack.serving.client import Answer, AsyncClient, Collected, query_server
 
 CHAT = "/v1/chat/completions"
 Sequences = dict[str, list[tuple[int, str, str]]]
@@ -79,6 +84,76 @@ def test_a_refusal_is_told_in_the_servers_words(way: Ask, gateway: FakeGateway) 
     assert len(asked(gateway)) == 1
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The clients' clock, which stands; ``now`` is milliseconds."""
+    made = SimpleNamespace(now=0)
+    made.perf_counter = lambda: made.now / 1000
+    monkeypatch.setattr(client, "time", made)
+    return made
+
+
+def collected(clock: SimpleNamespace, *deltas: dict[str, Any], tokens: int) -> Answer:
+    """An answer whose chunks come every 10 ms, and the usage with the end 10 ms later."""
+    made = Collected()
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "smoke"}
+    for delta in ({"role": "assistant", "content": ""}, *deltas):
+        clock.now += 10
+        choice = {"index": 0, "delta": delta, "finish_reason": None}
+        made.take(ChatCompletionChunk.model_validate(head | {"choices": [choice]}))
+    clock.now += 10
+    usage = {"prompt_tokens": 3, "completion_tokens": tokens, "total_tokens": 3 + tokens}
+    made.take(ChatCompletionChunk.model_validate(head | {"choices": [], "usage": usage}))
+    return made.answer()
+
+
+CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": ""}}
+
+
+@pytest.mark.parametrize("first", [{"reasoning": "Hm"}, {"reasoning_content": "Hm"}, {"tool_calls": [CALL]}])
+def test_what_is_no_text_is_a_token_too(clock: SimpleNamespace, first: dict[str, Any]) -> None:
+    answer = collected(clock, *[first] * 20, *[{"content": "a"}] * 5, tokens=25)
+    alone = collected(clock, *[first] * 20, tokens=20)
+
+    assert (answer.text, alone.text) == ("aaaaa", "")
+    assert [answer.ttft_seconds, answer.tpot_seconds, answer.seconds] == pytest.approx([0.02, 0.01, 0.26])
+    assert [alone.ttft_seconds, alone.tpot_seconds, alone.seconds] == pytest.approx([0.02, 0.01, 0.21])
+
+
+def test_an_answer_without_a_token_has_its_time(clock: SimpleNamespace) -> None:
+    answer = collected(clock, tokens=1)
+
+    assert (answer.ttft_seconds, answer.seconds) == (None, 0.02)
+
+
+def test_an_answers_times_count_from_the_first_try(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = gateway.answers[CHAT]
+    handle = gateway.handle
+    gateway.answer(CHAT, json.dumps({"error": {"message": "full"}}), status=503)
+
+    def full_at_first(request: BaseHTTPRequestHandler) -> None:
+        handle(request)
+        gateway.answers[CHAT] = whole
+
+    monkeypatch.setattr(gateway, "handle", full_at_first)
+    monkeypatch.setattr("random.uniform", lambda *_: 0.6)
+
+    answer = ask(gateway, model="smoke")
+
+    assert len(asked(gateway)) == 2
+    assert answer.ttft_seconds is not None
+    assert 0.3 <= answer.ttft_seconds <= answer.seconds
+
+
+@BOTH
+def test_several_answers_a_prompt_are_not_mixed(way: Ask, gateway: FakeGateway) -> None:
+    with pytest.raises(InvalidInput, match="n=2 asks for several answers"):
+        way(gateway, n=2)
+
+    assert gateway.requests == []
+    assert way(gateway, n=1).text == "Paris."
+
+
 def test_one_token_has_no_time_per_token() -> None:
     answer = Answer(text="a", finish_reason="", prompt_tokens=1, output_tokens=1, ttft_seconds=1, seconds=1)
 
@@ -102,6 +177,40 @@ def test_a_deadline_ends_all_tries(gateway: FakeGateway) -> None:
 
     with pytest.raises(StackError, match=r"did not answer within 0\.2 s"):
         ask(gateway, deadline_seconds=0.2)
+
+
+def test_a_requests_own_deadline_is_the_one_that_counts(gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer_at_once = gateway.handle
+
+    def answer_late(request: BaseHTTPRequestHandler) -> None:
+        time.sleep(0.4)
+        answer_at_once(request)
+
+    async def run() -> Answer:
+        async with AsyncClient(f"{gateway.url}/v1", deadline_seconds=0.1) as asking:
+            return await asking.chat("hi", model="smoke", deadline_seconds=20)
+
+    monkeypatch.setattr(gateway, "handle", answer_late)
+
+    assert asyncio.run(run()).text == "Paris."
+    assert len(asked(gateway)) == 1
+
+
+def test_a_deadline_of_zero_is_kept_too(gateway: FakeGateway) -> None:
+    async def run() -> Answer:
+        async with AsyncClient(f"{gateway.url}/v1") as asking:
+            return await asking.chat("hi", deadline_seconds=0)
+
+    with pytest.raises(StackError, match="did not answer within 0 s"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [5, 0.3])
+def test_a_server_may_be_silent_as_long_as_was_said(gateway: FakeGateway, seconds: float) -> None:
+    query_server("hi", f"{gateway.url}/v1", timeout_seconds=seconds)
+
+    # What openai tells the server of the timeout that it keeps.
+    assert {float(headers["x-stainless-read-timeout"]) for _, headers, _ in gateway.requests} == {seconds}
 
 
 def test_one_that_fails_ends_none_of_the_others(gateway: FakeGateway) -> None:

@@ -88,6 +88,50 @@ def test_what_tools_gave_goes_with_its_question() -> None:
     assert [message["role"] for message in made.prompt()] == ["user"]
 
 
+def test_what_was_said_before_the_first_question_is_the_oldest_exchange() -> None:
+    made = Conversation(context_tokens=104, answer_tokens=100, count=len)
+    made.assistant("Welcome!")
+    made.user("first")
+    made.assistant("one")
+    made.user("second")
+
+    assert [message["content"] for message in made.prompt()] == ["Welcome!", "first", "one", "second"]
+    made.assistant("two")
+    assert [message["content"] for message in made.prompt()] == ["first", "one", "second", "two"]
+
+
+def test_a_system_prompt_among_the_messages_is_never_left_out() -> None:
+    made = Conversation(system="be brief", context_tokens=105, answer_tokens=100, count=len)
+    made.add({"role": "system", "content": "be kind"})
+    for number in range(3):
+        made.user(f"question {number}")
+        made.assistant(f"answer {number}")
+        made.add({"role": "system", "content": f"now be {number}"})
+    made.user("last")
+
+    kept = ["be brief", "be kind", "now be 0", "now be 1", "now be 2", "last"]
+    with pytest.raises(InvalidInput, match="the last question alone has 6 tokens, and 5 fit"):
+        made.prompt()
+    made.context_tokens = 106
+    assert [message["content"] for message in made.prompt()] == kept
+
+
+def test_a_question_that_does_not_fit_is_counted_once() -> None:
+    counted: list[int] = []
+
+    def count(messages: Sequence[Message]) -> int:
+        counted.append(len(messages))
+        return 7
+
+    made = Conversation(context_tokens=101, answer_tokens=100, count=count)
+    made.user("hello")
+
+    with pytest.raises(InvalidInput, match="has 7 tokens, and 1 fit"):
+        made.prompt()
+
+    assert counted == [1]
+
+
 def test_it_is_saved_and_loaded(tmp_path: Path) -> None:
     made, file = talk(context_tokens=200, answer_tokens=50), tmp_path / "talk.json"
 

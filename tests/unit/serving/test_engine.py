@@ -85,6 +85,25 @@ def test_gpus_that_are_named_by_uuid_are_counted(monkeypatch: pytest.MonkeyPatch
     assert len(engine.visible_gpus(with_gpus(4))) == 2
 
 
+@pytest.mark.parametrize(
+    ("names", "ids"),
+    [
+        ("2,0", [2, 0]),
+        ("-1", []),
+        ("1,-1,2", [1]),
+        ("0,9,1", [0]),
+        ("NoDevFiles", []),
+        ("", []),
+        (" 3", [3]),
+        ("GPU-a,GPU-b,GPU-c,GPU-d,GPU-e", [0, 1, 2, 3]),
+    ],
+)
+def test_gpus_are_visible_as_cuda_has_it(names: str, ids: list[int]) -> None:
+    seen = engine.visible_gpus(with_gpus(4), {"CUDA_VISIBLE_DEVICES": names})
+
+    assert [gpu.id for gpu in seen] == ids
+
+
 def test_an_unknown_model_is_left_to_vllm_with_a_warning(fake_vllm: Path) -> None:
     with pytest.warns(UserWarning, match="some/model: its dimensions are not known here"):
         assert engine.planned("some/model", {"seed": 1}) == {"seed": 1}

@@ -13,10 +13,15 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.unit.conftest import ROOT
+from tests.unit.conftest import GIB, ROOT
 from vllmstack.errors import HostError, InvalidInput, StackError
-from vllmstack.serving import Server, start_server
+from vllmstack.planning.dimensions import public_models
+from vllmstack.planning.gpus import gpu_type
+from vllmstack.planning.inventory import Inventory, assume_gpus
+from vllmstack.serving import Server, engine, start_server
 from vllmstack.serving.server import arguments
+
+MACHINE = Inventory(memory_bytes=64 * GIB, core_ids=(0, 1))
 
 pytestmark = [pytest.mark.usefixtures("fake_vllm"), pytest.mark.slow]
 
@@ -65,6 +70,21 @@ def test_vllm_gets_its_options_and_no_secret_on_its_command_line(model: str, tmp
     assert set(written[6:]) >= {"--enforce-eager", "--no-enable-prefix-caching", "--kv-cache-memory-bytes"}
     assert "sk-secret" not in " ".join(written)
     assert said.endswith("key sk-secret")
+
+
+def test_the_plan_looks_at_the_servers_own_environment(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def started(**variables: str) -> str:
+        with start_server(model, 0, wait=20, environment=variables) as server:
+            return server.log.read_text().splitlines()[0]
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "--kv-cache-memory-bytes" in started()
+    assert "--kv-cache-memory-bytes" not in started(VLLM_CPU_KVCACHE_SPACE="1")
+    monkeypatch.setattr(engine, "installed_vllm", lambda: "0.32.0")
+    monkeypatch.setattr(engine, "see_inventory", lambda: assume_gpus(MACHINE, gpu_type("L4"), range(4)))
+    monkeypatch.setattr(engine, "dimensions_named", lambda _: public_models()["meta-llama/Llama-3.1-8B-Instruct"])
+    assert "--tensor-parallel-size" in started()
+    assert "--tensor-parallel-size" not in started(CUDA_VISIBLE_DEVICES="1")
 
 
 @pytest.mark.parametrize(
