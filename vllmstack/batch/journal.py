@@ -38,7 +38,7 @@ class Journal:
         try:
             self._answers = self._open(answers)
             self._errors = self._open(errors)
-            _check_input(source, answers)
+            _check_input(source, answers, errors)
             for number in _kept(self._answers, answers):
                 self.done.add(number)
             # Read before they are dropped: a file that no batch wrote stays as it is.
@@ -84,6 +84,12 @@ class Journal:
         """
         self._append(self._errors, number, document)
         self.failed += 1
+
+    def drop_errors(self) -> None:
+        """Where no line failed, their file goes, and its note."""
+        path = self._files[self._errors]
+        path.unlink(missing_ok=True)
+        _note_beside(path).unlink(missing_ok=True)
 
     def sync(self) -> None:
         """Returns when all of it would outlast a power cut.
@@ -149,30 +155,49 @@ def _check_paths(source: Path, answers: Path, errors: Path) -> None:
         raise InvalidInput(Problem(fact=fact, hint="give `--output` and `--errors` names of their own"))
 
 
-def _check_input(source: Source, answers: Path) -> None:
-    """A file beside the answers says whose they are."""
-    note = answers.with_name(f"{answers.name}.input")
-    now = {"path": str(source.file.resolve()), "sha256": source.digest}
+def _check_input(source: Source, answers: Path, errors: Path) -> None:
+    """A note beside each file says whose it is: a number there is a line of that input, and of no other."""
+    checked = [_note(source, answers, "answers to", "--output"), _note(source, errors, "errors of", "--errors")]
+    problems = [one for one in checked if isinstance(one, Problem)]
+    if problems:
+        raise InvalidInput(problems)
+    for note in checked:
+        if isinstance(note, Path) and not note.exists():
+            _write_note(source, note)
+
+
+def _note_beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.input")
+
+
+def _note(source: Source, file: Path, what: str, option: str) -> Path | Problem:
+    """The note beside a file, there or not; or what is wrong with it."""
+    note = _note_beside(file)
     try:
         before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
         known = (str(before["path"]), str(before["sha256"])) if before is not None else None
     except (ValueError, KeyError, TypeError):
-        fact = "does not say which input's answers are beside it"
-        raise InvalidInput(Problem(file=str(note), fact=fact, hint="name another by `--output FILE`")) from None
-    if known is None and answers.stat().st_size:
-        hint = "name another by `--output FILE`"
-        raise InvalidInput(Problem(file=str(answers), fact="is there already, and is no batch's", hint=hint))
+        fact = f"does not say which input's {what.partition(' ')[0]} are beside it"
+        return Problem(file=str(note), fact=fact, hint=f"name another by `{option} FILE`")
+    if known is None and file.stat().st_size:
+        hint = f"name another by `{option} FILE`"
+        return Problem(file=str(file), fact="is there already, and is no batch's", hint=hint)
     if known is not None and known[1] != source.digest:
-        whose = "this input as it was before it changed" if known[0] == now["path"] else known[0]
-        hint = "name another file by `--output FILE`, or remove this one"
-        raise InvalidInput(Problem(file=str(answers), fact=f"holds answers to {whose}", hint=hint))
-    if known is None:
-        fresh = note.with_name(f".{note.name}.new")
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(now) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(note)
+        same = known[0] == str(source.file.resolve())
+        whose = "this input as it was before it changed" if same else known[0]
+        hint = f"name another file by `{option} FILE`, or remove this one"
+        return Problem(file=str(file), fact=f"holds {what} {whose}", hint=hint)
+    return note
+
+
+def _write_note(source: Source, note: Path) -> None:
+    text = json.dumps({"path": str(source.file.resolve()), "sha256": source.digest})
+    fresh = note.with_name(f".{note.name}.new")
+    with fresh.open("w", encoding="utf-8") as stream:
+        stream.write(f"{text}\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    fresh.replace(note)
 
 
 _BEGIN = f'{{"id":"{ID}'.encode()

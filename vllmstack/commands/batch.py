@@ -113,7 +113,7 @@ def run(
         if journal.failed:
             warn(f"{journal.failed:,} lines have no answer: {failures} says why; `--again` sends them once more")
             sys.exit(EXIT_FAILED)
-        failures.unlink(missing_ok=True)
+        journal.drop_errors()
 
 
 @contextlib.contextmanager
