@@ -48,6 +48,8 @@ class Journal:
                 if not again:
                     self.done.add(number)
             self.failed = 0 if again else failed.count
+            for file in (answers, errors):
+                self._note(source, file)
             if again:
                 os.ftruncate(self._errors.fileno(), 0)
         except OSError as error:
@@ -119,6 +121,22 @@ class Journal:
             raise _cannot_write(self._files[file], error) from None
         self.done.add(number)
 
+    def _note(self, source: Source, file: Path) -> None:
+        """Writes beside a file whose it is, before anything of it is there."""
+        note = _note_beside(file)
+        if note.exists():
+            if _noted(note)[1] == source.digest:
+                return
+        else:
+            self._fresh.append(note)
+        fresh = note.with_name(f".{note.name}.new")
+        self._fresh.append(fresh)
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps({"path": str(source.file.resolve()), "sha256": source.digest}) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(note)
+
     def _give_up(self) -> None:
         """Nothing was begun, so nothing is left of it."""
         for path in self._fresh:
@@ -157,47 +175,40 @@ def _check_paths(source: Path, answers: Path, errors: Path) -> None:
 
 def _check_input(source: Source, answers: Path, errors: Path) -> None:
     """A note beside each file says whose it is: a number there is a line of that input, and of no other."""
-    checked = [_note(source, answers, "answers to", "--output"), _note(source, errors, "errors of", "--errors")]
-    problems = [one for one in checked if isinstance(one, Problem)]
+    checked = (_fault(source, answers, "answers to", "--output"), _fault(source, errors, "errors of", "--errors"))
+    problems = [one for one in checked if one]
     if problems:
         raise InvalidInput(problems)
-    for note in checked:
-        if isinstance(note, Path) and not note.exists():
-            _write_note(source, note)
+
+
+def _fault(source: Source, file: Path, what: str, option: str) -> Problem | None:
+    note = _note_beside(file)
+    try:
+        known = _noted(note) if note.is_file() else None
+    except (ValueError, KeyError, TypeError):
+        fact = f"does not say which input's {what.partition(' ')[0]} are beside it"
+        return Problem(file=str(note), fact=fact, hint=f"name another by `{option} FILE`")
+    if not file.stat().st_size:
+        return None  # nobody's, whatever a run that wrote nothing, or a file that was removed, has left beside it
+    if known is None:
+        hint = f"name another by `{option} FILE`"
+        return Problem(file=str(file), fact="is there already, and is no batch's", hint=hint)
+    if known[1] != source.digest:
+        same = known[0] == str(source.file.resolve())
+        whose = "this input as it was before it changed" if same else known[0]
+        hint = f"name another file by `{option} FILE`, or remove this one"
+        return Problem(file=str(file), fact=f"holds {what} {whose}", hint=hint)
+    return None
 
 
 def _note_beside(file: Path) -> Path:
     return file.with_name(f"{file.name}.input")
 
 
-def _note(source: Source, file: Path, what: str, option: str) -> Path | Problem:
-    """The note beside a file, there or not; or what is wrong with it."""
-    note = _note_beside(file)
-    try:
-        before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
-        known = (str(before["path"]), str(before["sha256"])) if before is not None else None
-    except (ValueError, KeyError, TypeError):
-        fact = f"does not say which input's {what.partition(' ')[0]} are beside it"
-        return Problem(file=str(note), fact=fact, hint=f"name another by `{option} FILE`")
-    if known is None and file.stat().st_size:
-        hint = f"name another by `{option} FILE`"
-        return Problem(file=str(file), fact="is there already, and is no batch's", hint=hint)
-    if known is not None and known[1] != source.digest:
-        same = known[0] == str(source.file.resolve())
-        whose = "this input as it was before it changed" if same else known[0]
-        hint = f"name another file by `{option} FILE`, or remove this one"
-        return Problem(file=str(file), fact=f"holds {what} {whose}", hint=hint)
-    return note
-
-
-def _write_note(source: Source, note: Path) -> None:
-    text = json.dumps({"path": str(source.file.resolve()), "sha256": source.digest})
-    fresh = note.with_name(f".{note.name}.new")
-    with fresh.open("w", encoding="utf-8") as stream:
-        stream.write(f"{text}\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    fresh.replace(note)
+def _noted(note: Path) -> tuple[str, str]:
+    """Path and digest of an input; a ValueError, KeyError or TypeError if the note is none of a batch's."""
+    before = json.loads(note.read_text(encoding="utf-8"))
+    return str(before["path"]), str(before["sha256"])
 
 
 _BEGIN = f'{{"id":"{ID}'.encode()

@@ -69,8 +69,64 @@ def test_answers_of_an_input_that_changed_are_not_added_to(source: Path) -> None
         journal(source)
 
 
-def test_answers_of_another_input_are_not_added_to(source: Path) -> None:
+def test_a_changed_input_can_be_run_once_its_files_are_removed(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
+        first.error(2, {})
+    source.write_text("{}\n" * 8 + "[]\n")
+    for name in ("out.jsonl", "err.jsonl"):
+        source.with_name(name).unlink()
+
+    with journal(source) as second:
+        assert second.done.count == 0
+        second.answer(9, {})
+    with journal(source) as third:
+        assert third.done.count == 1
+
+
+def test_a_run_that_answered_nothing_does_not_bind_its_input(source: Path) -> None:
     journal(source).close()
+    source.write_text("{}\n" * 8 + "[]\n")
+
+    with journal(source) as second:
+        second.answer(1, {})
+    source.write_text("{}\n" * 9)
+
+    with pytest.raises(InvalidInput, match="holds answers to this input as it was before it changed"):
+        journal(source)
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(source: Path) -> None:
+    with journal(source, output="first.jsonl") as first:
+        first.error(2, {})
+    with source.with_name("err.jsonl").open("a") as file:
+        file.write("mine\n")
+    before = sorted(source.parent.iterdir())
+
+    with pytest.raises(InvalidInput, match="a line that no batch wrote"):
+        journal(source)
+
+    assert sorted(source.parent.iterdir()) == before
+
+
+def test_a_note_that_cannot_be_written_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = []
+
+    def full(descriptor: int) -> None:
+        notes.append(descriptor)
+        if len(notes) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(HostError, match="No space left on device"):
+        journal(source)
+
+    assert [path.name for path in source.parent.iterdir()] == ["in.jsonl"]
+
+
+def test_answers_of_another_input_are_not_added_to(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
     other = source.with_name("other.jsonl")
     other.write_text("{}\n")
 
