@@ -1,7 +1,6 @@
 """Sends a batch's lines, some at a time, and keeps what comes back."""
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,18 +11,13 @@ import httpx2
 from vllmstack.batch.journal import Journal
 from vllmstack.batch.lines import BadLine, Request
 from vllmstack.errors import Problem, StackError
-
-FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+from vllmstack.repeating import is_passing, pause_seconds, retry_after
 
 TRIES = 5
 """Of one line that fails each time: then it is the line's own error. A failure counts if the server says that it was
 its own (500), or if other lines were answered since the one before: while a gateway starts again, or has no replica,
 all lines fail, and none of them for its own sake. Of the last lines of all nobody can tell, so they get all of the
 run's patience."""
-
-RETRIED = (408, 409, 429)
-"""Beside all 5xx: the server is busy, not the request wrong."""
 
 JSON = {"Content-Type": "application/json"}
 
@@ -66,8 +60,9 @@ class Runner:
         self._all_sent = True
 
     async def _ask(self, request: Request) -> None:
-        failures, failed_at, pause = 0, time.monotonic(), FIRST_PAUSE_SECONDS
+        tries, failures, failed_at = 0, 0, time.monotonic()
         while True:
+            tries += 1
             wait: float | None = None
             try:
                 answer = await self.client.post(request.url, content=request.body, headers=JSON)
@@ -83,19 +78,17 @@ class Runner:
                     raise _refused(answer)
                 own = status == httpx2.codes.INTERNAL_SERVER_ERROR or self._last_answer > failed_at
                 failures += own and status >= httpx2.codes.INTERNAL_SERVER_ERROR
-                if not _is_passing(answer) or failures >= TRIES or self._is_last_and_silent():
+                if not is_passing(status, answer.headers) or failures >= TRIES or self._is_last_and_silent():
                     self._keep(request, answer)
                     return
                 said = f"{status}: {answer.text[:200]}"
-                wait = _retry_after(answer)
+                wait = retry_after(answer.headers)
             failed_at = time.monotonic()
             self._give_up_after(said)
-            # Jitter, so that requests that were refused together do not come again together.
-            await asyncio.sleep(wait or pause * random.uniform(0.5, 1))  # noqa: S311
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(wait or pause_seconds(tries))
 
     def _keep(self, request: Request, answer: httpx2.Response) -> None:
-        if not _is_passing(answer):
+        if not is_passing(answer.status_code, answer.headers):
             self._last_answer = time.monotonic()
         good = answer.status_code == httpx2.codes.OK
         try:
@@ -140,16 +133,3 @@ def _refused(answer: httpx2.Response) -> StackError:
     """Of no use to any line: that all of them failed would have to be mended by hand."""
     hint = "export VLLMSTACK_API_KEY=…; the same command goes on where this one was"
     return StackError(Problem(fact=f"the server refuses the key: {answer.text[:300]}", hint=hint))
-
-
-def _is_passing(answer: httpx2.Response) -> bool:
-    """Whether the same request may be answered a while later; a quota that it can never fit says that it may not."""
-    if answer.headers.get("x-should-retry") == "false":
-        return False
-    return answer.status_code in RETRIED or answer.status_code >= httpx2.codes.INTERNAL_SERVER_ERROR
-
-
-def _retry_after(answer: httpx2.Response) -> float | None:
-    """Seconds, as the gateway says them; a date is no number of ours."""
-    text = answer.headers.get("retry-after", "")
-    return min(float(text), LONGEST_PAUSE_SECONDS) if text.isdigit() else None

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from vllmstack import repeating
 from vllmstack.batch import runner
 from vllmstack.batch.journal import Journal
 from vllmstack.batch.lines import BadLine, Request
@@ -21,7 +22,7 @@ Answer = Callable[[dict[str, Any]], httpx2.Response]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(repeating, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def requests(count: int) -> Iterator[Request | BadLine]:
@@ -110,7 +111,7 @@ def test_a_server_that_starts_again_costs_no_line(tmp_path: Path, monkeypatch: p
             return httpx2.Response(503, json={"error": {"message": "no replica"}})
         return httpx2.Response(200, json={})
 
-    monkeypatch.setattr(runner, "LONGEST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(repeating, "LONGEST_PAUSE_SECONDS", 0.002)
     found = ran(tmp_path, requests(50), answer)
 
     assert (len(found["answers"]), found["errors"]) == (50, [])

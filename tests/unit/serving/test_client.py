@@ -97,6 +97,37 @@ def test_a_busy_server_is_asked_again_until_its_tries_are_used_up(
     assert len(asked(gateway)) == 3
 
 
+def test_what_the_gateway_says_not_to_repeat_is_not_repeated(gateway: FakeGateway) -> None:
+    gateway.answer(CHAT, json.dumps({"error": {"message": "more than the key's quota"}}), status=429)
+    gateway.headers["x-should-retry"] = "false"
+
+    with pytest.raises(StackError, match="more than the key's quota"):
+        ask(gateway)
+
+    assert len(asked(gateway)) == 1
+
+
+@pytest.mark.parametrize("status", [501, 529])
+def test_every_failure_of_the_servers_own_is_repeated_after_the_pause_that_it_asks_for(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    slept: list[float] = []
+    wait = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await wait(0)
+
+    monkeypatch.setattr("vllmstack.serving.client.asyncio.sleep", sleep)
+    gateway.answer(CHAT, json.dumps({"error": {"message": "full"}}), status=status)
+    gateway.headers["Retry-After"] = "3"
+
+    with pytest.raises(StackError, match="full"):
+        ask(gateway, tries=3)
+
+    assert [seconds for seconds in slept if seconds] == [3, 3]
+
+
 def test_a_deadline_ends_all_tries(gateway: FakeGateway) -> None:
     gateway.answer(CHAT, json.dumps({"error": {"message": "full"}}), status=503)
 
