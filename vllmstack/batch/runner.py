@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,24 @@ its own (500), or if other lines were answered since the one before: while a gat
 all lines fail, and none of them for its own sake. Of the last lines of all nobody can tell, so they get all of the
 run's patience."""
 
+ASIDE = 64
+"""Lines that failed in silence and wait until others were tried; as many as are asked at a time, if that is more. While
+a server is away all lines fail, and what waits is in memory."""
+
 JSON = {"Content-Type": "application/json"}
+
+
+@dataclass(kw_only=True)
+class _Asked:
+    """A line that is not answered yet."""
+
+    request: Request
+    tries: int = 0
+    failures: int = 0
+    """Of those, what counts against the line itself."""
+    failed_at: float = field(default_factory=time.monotonic)
+    due: float = 0.0
+    """Before that it is not tried again."""
 
 
 @dataclass(kw_only=True)
@@ -30,11 +48,20 @@ class Runner:
     journal: Journal
     concurrency: int
     patience_seconds: float = 600.0
-    """How long no line at all may get an answer before the run gives up; what is answered by then is kept."""
+    """How long no line at all may get an answer before the run gives up; what is answered by then is kept.
+
+    From the first failure on, not from the answer before: with few lines at a time, one that takes all the time of a
+    request must not have used up the others'.
+    """
     moved: Callable[[], object] = lambda: None
     """Called after each line that is done."""
     _last_answer: float = field(default_factory=time.monotonic)
-    _all_sent: bool = False
+    _failing_since: float | None = None
+    """First failure after the last answer."""
+    _lines: Iterator[Request | BadLine] = field(default_factory=lambda: iter(()))
+    _ahead: Request | BadLine | None = None
+    """The line that is next: None once all were sent."""
+    _aside: deque[_Asked] = field(default_factory=deque)
 
     async def run(self, lines: Iterator[Request | BadLine]) -> None:
         """Returns when every line is done.
@@ -44,52 +71,82 @@ class Runner:
                 cannot be written. In an ExceptionGroup, as all workers end.
         """
         self._last_answer = time.monotonic()
+        self._lines, self._ahead = lines, next(lines, None)
         async with asyncio.TaskGroup() as group:
             for _ in range(self.concurrency):
-                group.create_task(self._work(lines))
+                group.create_task(self._work())
 
-    async def _work(self, lines: Iterator[Request | BadLine]) -> None:
-        for line in lines:
+    async def _work(self) -> None:
+        while (line := self._next()) is not None:
             if isinstance(line, BadLine):
                 self._fail(line.number, line.custom_id, "invalid_line", line.fact)
                 # A file of bad lines alone must not keep the others from their answers.
                 await asyncio.sleep(0)
-            else:
-                await self._ask(line)
+            elif not await self._ask(line):
+                continue
             self.moved()
-        self._all_sent = True
 
-    async def _ask(self, request: Request) -> None:
-        tries, failures, failed_at = 0, 0, time.monotonic()
+    def _next(self) -> _Asked | BadLine | None:
+        """One that was set aside, once another was answered since or no other is left; else the next of the input."""
+        if self._aside:
+            first = self._aside[0]
+            if self._ahead is None or (self._last_answer > first.failed_at and time.monotonic() >= first.due):
+                return self._aside.popleft()
+        if self._ahead is None:
+            return None
+        line, self._ahead = self._ahead, next(self._lines, None)
+        return _Asked(request=line) if isinstance(line, Request) else line
+
+    async def _ask(self, line: _Asked) -> bool:
+        """Returns True when the line is done, False when it was set aside."""
+        request = line.request
+        await asyncio.sleep(max(0.0, line.due - time.monotonic()))
         while True:
-            tries += 1
+            line.tries += 1
             wait: float | None = None
             try:
                 answer = await self.client.post(request.url, content=request.body, headers=JSON)
             except httpx2.RequestError as error:
-                failures += self._last_answer > failed_at
                 said = f"{type(error).__name__}: {error}".rstrip(": ")
-                if failures >= TRIES or self._is_last_and_silent():
+                self._count(line, self._last_answer > line.failed_at)
+                if line.failures >= TRIES or self._is_last_and_silent():
                     self._fail(request.number, request.custom_id, "no_answer", said)
-                    return
+                    return True
             else:
                 status = answer.status_code
                 if status == httpx2.codes.UNAUTHORIZED:
                     raise _refused(answer)
-                own = status == httpx2.codes.INTERNAL_SERVER_ERROR or self._last_answer > failed_at
-                failures += own and status >= httpx2.codes.INTERNAL_SERVER_ERROR
-                if not is_passing(status, answer.headers) or failures >= TRIES or self._is_last_and_silent():
+                if not is_passing(status, answer.headers):
                     self._keep(request, answer)
-                    return
+                    return True
+                own = status == httpx2.codes.INTERNAL_SERVER_ERROR or self._last_answer > line.failed_at
+                self._count(line, own and status >= httpx2.codes.INTERNAL_SERVER_ERROR)
+                if line.failures >= TRIES or self._is_last_and_silent():
+                    self._keep(request, answer)
+                    return True
                 said = f"{status}: {answer.text[:200]}"
                 wait = retry_after(answer.headers)
-            failed_at = time.monotonic()
             self._give_up_after(said)
-            await asyncio.sleep(wait or pause_seconds(tries))
+            await asyncio.sleep(wait or pause_seconds(line.tries))
+            if self._may_wait(line):
+                line.due = time.monotonic() + pause_seconds(line.tries)
+                self._aside.append(line)
+                return False
+
+    def _count(self, line: _Asked, own: bool) -> None:
+        line.failures += own
+        line.failed_at = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = line.failed_at
+
+    def _may_wait(self, line: _Asked) -> bool:
+        """Whether nobody was answered since it failed, and others can be tried: then only they can tell whose fault."""
+        silent = self._last_answer <= line.failed_at
+        return silent and self._ahead is not None and len(self._aside) < max(ASIDE, self.concurrency)
 
     def _keep(self, request: Request, answer: httpx2.Response) -> None:
         if not is_passing(answer.status_code, answer.headers):
-            self._last_answer = time.monotonic()
+            self._last_answer, self._failing_since = time.monotonic(), None
         good = answer.status_code == httpx2.codes.OK
         try:
             body: Any = answer.json()
@@ -115,12 +172,15 @@ class Runner:
 
     def _is_last_and_silent(self) -> bool:
         """Whether nothing but lines that are not answered is left, of a server that did answer others."""
-        silent = time.monotonic() - self._last_answer > self.patience_seconds
-        return silent and self._all_sent and self.journal.done.count > 0
+        return self._is_out_of_patience() and self._ahead is None and self.journal.done.count > 0
+
+    def _is_out_of_patience(self) -> bool:
+        since = self._failing_since
+        return since is not None and time.monotonic() - since >= self.patience_seconds
 
     def _give_up_after(self, said: str) -> None:
-        silent = time.monotonic() - self._last_answer
-        if silent > self.patience_seconds:
+        if self._is_out_of_patience():
+            silent = time.monotonic() - self._last_answer
             raise StackError(
                 Problem(
                     fact=f"no line was answered for {silent:.0f} s; the last word was {said}",

@@ -58,7 +58,7 @@ def command() -> None:
 @click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds of one request.")
 @click.option(
     "--patience", type=click.FloatRange(min=0), default=600, show_default=True,
-    help="Seconds without any answer before it gives up.",
+    help="Seconds of failures without any answer before it gives up.",
 )  # fmt: skip
 @click.option("--again", is_flag=True, help="Send lines that failed once more.")
 def run(
