@@ -53,6 +53,10 @@ class Runner:
     From the first failure on, not from the answer before: with few lines at a time, one that takes all the time of a
     request must not have used up the others'.
     """
+    ended: Callable[[], StackError | None] = lambda: None
+    """Asked when a connection fails: why the server never answers again, where that can be known."""
+    hint: str = "`vllmstack status` shows why"
+    """Where to look when the server does not answer."""
     moved: Callable[[], object] = lambda: None
     """Called after each line that is done."""
     _last_answer: float = field(default_factory=time.monotonic)
@@ -67,8 +71,8 @@ class Runner:
         """Returns when every line is done.
 
         Raises:
-            VllmstackError: the server gave no answer for longer than patience allows, or refuses the key; an answer
-                cannot be written. In an ExceptionGroup, as all workers end.
+            VllmstackError: the server gave no answer for longer than patience allows, has ended, or refuses the key; an
+                answer cannot be written. In an ExceptionGroup, as all workers end.
         """
         self._last_answer = time.monotonic()
         self._lines, self._ahead = lines, next(lines, None)
@@ -107,6 +111,8 @@ class Runner:
             try:
                 answer = await self.client.post(request.url, content=request.body, headers=JSON)
             except httpx2.RequestError as error:
+                if end := self.ended():
+                    raise end from None
                 said = f"{type(error).__name__}: {error}".rstrip(": ")
                 self._count(line, self._last_answer > line.failed_at)
                 if line.failures >= TRIES or self._is_last_and_silent():
@@ -184,7 +190,7 @@ class Runner:
             raise StackError(
                 Problem(
                     fact=f"no line was answered for {silent:.0f} s; the last word was {said}",
-                    hint="`vllmstack status` shows why; the same command goes on where this one was",
+                    hint=f"{self.hint}; the same command goes on where this one was",
                 )
             )
 

@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from vllmstack.commands.batch_progress import BatchProgress
 from vllmstack.console import step, warn
 from vllmstack.deployment.options import underscored
 from vllmstack.deployment.serve_checks import serve_problems
-from vllmstack.errors import EXIT_FAILED, InvalidInput, Problem
+from vllmstack.errors import EXIT_FAILED, InvalidInput, Problem, StackError
 from vllmstack.host.gateway_client import ON_THIS_HOST, trusts_environment
 from vllmstack.host.processes import interruptible
 from vllmstack.host.running import running_key, running_url
@@ -39,6 +39,10 @@ class Engine:
     verify: bool = True
     """Whether its certificate is checked: the stack's own gateway is at an address that it hardly names."""
     trust_env: bool = False
+    ended: Callable[[], StackError | None] = lambda: None
+    """Why it never answers again; None while it may."""
+    hint: str = "`vllmstack status` shows why"
+    """Where to look when it does not answer."""
 
 
 @click.group("batch")
@@ -129,11 +133,14 @@ def _engine(url: str | None, offline: str | None, model: str | None, options: tu
         step(f"starting vLLM with {offline}")
         key = secrets.token_urlsafe()
         with start_server(offline, 0, wait=True, api_key=key, served_model_name=names, **given) as server:
-            yield Engine(url=server.base_url.removesuffix("/v1"), key=key)
+            base_url, hint = server.base_url.removesuffix("/v1"), f"look at vLLM's output, {server.log}"
+            yield Engine(url=base_url, key=key, ended=server.ended, hint=hint)
         return
     key_given = os.environ.get("VLLMSTACK_API_KEY")
     if url is not None:
-        yield Engine(url=url.rstrip("/").removesuffix("/v1"), key=key_given, trust_env=trusts_environment(url))
+        hint = f"look at what answers at {url}"
+        base_url = url.rstrip("/").removesuffix("/v1")
+        yield Engine(url=base_url, key=key_given, trust_env=trusts_environment(url), hint=hint)
         return
     project = find_project()
     yield Engine(url=running_url(project), key=key_given or running_key(project), verify=ON_THIS_HOST["verify"])
@@ -188,6 +195,8 @@ async def _send(
                 journal=journal,
                 concurrency=concurrency,
                 patience_seconds=patience,
+                ended=engine.ended,
+                hint=engine.hint,
                 moved=progress.moved,
             )
             await runner.run(_left(source, journal, model))

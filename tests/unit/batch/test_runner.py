@@ -16,7 +16,7 @@ from vllmstack.batch.journal import Journal
 from vllmstack.batch.lines import BadLine, Request
 from vllmstack.batch.runner import Runner
 from vllmstack.batch.source import survey
-from vllmstack.errors import StackError
+from vllmstack.errors import Problem, StackError
 
 Answer = Callable[[dict[str, Any]], httpx2.Response]
 
@@ -270,3 +270,25 @@ def test_a_server_that_is_away_ends_the_run_and_keeps_what_it_has(tmp_path: Path
 
     assert ended.group_contains(StackError, match="no line was answered for")
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_server_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    asked = 0
+
+    def answer(_: dict[str, Any]) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        if asked > 4:
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={})
+
+    def ended() -> StackError | None:
+        # Its end is seen a moment after its connections broke.
+        return StackError(Problem(fact="vLLM ended (exit 1)", hint="mend it")) if asked > 20 else None
+
+    with pytest.raises(ExceptionGroup) as told:
+        ran(tmp_path, requests(80), answer, ended=ended)
+
+    assert told.group_contains(StackError, match=r"vLLM ended \(exit 1\)")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+    assert (tmp_path / "err.jsonl").read_text() == ""

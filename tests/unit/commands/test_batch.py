@@ -198,7 +198,12 @@ class FakeServer:
 
     def __init__(self, url: str) -> None:
         self.base_url = f"{url}/v1"
+        self.log = Path("vllm.log")
+        self.end: StackError | None = None
         self.stopped = False
+
+    def ended(self) -> StackError | None:
+        return self.end
 
     def __enter__(self) -> "FakeServer":
         return self
@@ -230,6 +235,36 @@ def test_offline_the_batch_has_an_engine_of_its_own(
     assert {headers["authorization"] for _, headers, _ in gateway.requests} == {f"Bearer {key}"}
     assert {json.loads(body)["model"] for _, _, body in gateway.requests} == {"smoke"}
     assert made.stopped
+
+
+def test_offline_an_engine_that_ended_is_told_at_once(
+    vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeServer("http://127.0.0.1:9")
+    made.end = StackError(Problem(fact="vLLM ended (exit 1):\n    CUDA error", hint="mend it"))
+    monkeypatch.setattr(server, "start_server", lambda *_, **__: made)
+
+    done = vllmstack("batch", "run", "in.jsonl", "--offline", "models/smoke")
+
+    assert done.status == 1
+    assert "vllmstack: vLLM ended (exit 1):\n    CUDA error\n  hint: mend it\n" in done.err
+    assert made.stopped
+
+
+@pytest.mark.parametrize(
+    ("who", "hint"),
+    [(["--offline", "models/smoke"], "look at vLLM's output, vllm.log"),
+     (["--url", "http://127.0.0.1:9"], "look at what answers at http://127.0.0.1:9")],
+)  # fmt: skip
+def test_a_server_that_is_no_stacks_is_looked_for_where_it_is(
+    vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch, who: list[str], hint: str
+) -> None:
+    monkeypatch.setattr(server, "start_server", lambda *_, **__: FakeServer("http://127.0.0.1:9"))
+
+    done = vllmstack("batch", "run", "in.jsonl", "--patience", "0", *who)
+
+    assert done.status == 1
+    assert f"\n  hint: {hint}; the same command goes on where this one was\n" in done.err
 
 
 def test_an_engine_that_does_not_start_is_told(vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
