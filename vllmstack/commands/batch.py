@@ -16,15 +16,15 @@ import httpx2
 import yaml
 
 from vllmstack.batch.journal import Journal
-from vllmstack.batch.lines import BadLine, Request, parse, read_lines
+from vllmstack.batch.lines import BadLine, Request, parse
 from vllmstack.batch.runner import Runner
-from vllmstack.batch.source import Source, survey
+from vllmstack.batch.source import Source, read_again, survey
 from vllmstack.commands.batch_progress import BatchProgress
 from vllmstack.console import step, warn
 from vllmstack.deployment.options import underscored
 from vllmstack.deployment.serve_checks import serve_problems
 from vllmstack.errors import EXIT_FAILED, InvalidInput, Problem, StackError
-from vllmstack.host.gateway_client import ON_THIS_HOST, trusts_environment
+from vllmstack.host.gateway_client import ON_THIS_HOST, check_address, trusts_environment
 from vllmstack.host.processes import interruptible
 from vllmstack.host.running import running_key, running_url
 from vllmstack.project import find_project
@@ -90,8 +90,10 @@ def run(
         raise InvalidInput(Problem(fact="--offline and --url both say who answers", hint="leave one out"))
     if options and offline is None:
         raise InvalidInput(Problem(fact="--option is of an engine of one's own", hint="add --offline MODEL"))
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise InvalidInput(Problem(fact=f"--url {url}: is no address", hint="write http://HOST:PORT"))
+    if url is not None:
+        check_address(url, f"--url {url}")
+    if not source.name:  # as "" has none either, which a variable that is not set leaves
+        raise InvalidInput(Problem(file=str(source), fact="is a folder", hint="name a file of requests"))
     answers = output or source.with_name(f"{source.stem}.answers.jsonl")
     failures = errors or source.with_name(f"{source.stem}.errors.jsonl")
     asked = survey(source, answers.parent)
@@ -203,7 +205,7 @@ async def _send(
 
 
 def _left(source: Source, journal: Journal, model: str | None) -> Iterator[Request | BadLine]:
-    for number, line in read_lines(source.file):
+    for number, line in read_again(source):
         if number not in journal.done:
             yield parse(number, line, model, repeated=number in source.repeated)
 

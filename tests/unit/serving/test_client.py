@@ -11,7 +11,7 @@ import pytest
 
 from tests.unit.commands.test_chat import events
 from tests.unit.conftest import FakeGateway
-from vllmstack.errors import StackError
+from vllmstack.errors import InvalidInput, StackError
 from vllmstack.serving.client import Answer, AsyncClient, query_server
 
 CHAT = "/v1/chat/completions"
@@ -152,6 +152,14 @@ def test_one_that_fails_ends_none_of_the_others(gateway: FakeGateway) -> None:
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(StackError, match=r"no answer from http://127\.0\.0\.1:9/v1"):
         query_server("hi", "http://127.0.0.1:9/v1", model="m")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:port", "http://[::1", "http://127.0.0.1:80000/v1"])
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(InvalidInput, match="is no address"):
+        query_server("hi", url, model="m")
+    with pytest.raises(InvalidInput, match="is no address"):
+        AsyncClient(url)
 
 
 @pytest.fixture
