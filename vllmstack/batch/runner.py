@@ -18,7 +18,7 @@ TRIES = 5
 """Of one line that fails each time: then it is the line's own error. A failure counts if the server says that it was
 its own (500), or if other lines were answered since the one before: while a gateway starts again, or has no replica,
 all lines fail, and none of them for its own sake. Of the last lines of all nobody can tell, so they get all of the
-run's patience."""
+run's patience; more of them than are asked at a time are a server that is away."""
 
 ASIDE = 64
 """Lines that failed in silence and wait until others were tried; as many as are asked at a time, if that is more. While
@@ -66,6 +66,8 @@ class Runner:
     _ahead: Request | BadLine | None = None
     """The line that is next: None once all were sent."""
     _aside: deque[_Asked] = field(default_factory=deque)
+    _open: int = 0
+    """Lines that were sent and are not done, those set aside among them."""
 
     async def run(self, lines: Iterator[Request | BadLine]) -> None:
         """Returns when every line is done.
@@ -86,7 +88,9 @@ class Runner:
                 self._fail(line.number, line.custom_id, "invalid_line", line.fact)
                 # A file of bad lines alone must not keep the others from their answers.
                 await asyncio.sleep(0)
-            elif not await self._ask(line):
+            elif await self._ask(line):
+                self._open -= 1
+            else:
                 continue
             self.moved()
 
@@ -99,7 +103,10 @@ class Runner:
         if self._ahead is None:
             return None
         line, self._ahead = self._ahead, next(self._lines, None)
-        return _Asked(request=line) if isinstance(line, Request) else line
+        if isinstance(line, BadLine):
+            return line
+        self._open += 1
+        return _Asked(request=line)
 
     async def _ask(self, line: _Asked) -> bool:
         """Returns True when the line is done, False when it was set aside."""
@@ -115,7 +122,7 @@ class Runner:
                     raise end from None
                 said = f"{type(error).__name__}: {error}".rstrip(": ")
                 self._count(line, self._last_answer > line.failed_at)
-                if line.failures >= TRIES or self._is_last_and_silent():
+                if line.failures >= TRIES or self._is_last_and_silent(line):
                     self._fail(request.number, request.custom_id, "no_answer", said)
                     return True
             else:
@@ -127,7 +134,7 @@ class Runner:
                     return True
                 own = status == httpx2.codes.INTERNAL_SERVER_ERROR or self._last_answer > line.failed_at
                 self._count(line, own and status >= httpx2.codes.INTERNAL_SERVER_ERROR)
-                if line.failures >= TRIES or self._is_last_and_silent():
+                if line.failures >= TRIES or self._is_last_and_silent(line):
                     self._keep(request, answer)
                     return True
                 said = f"{status}: {answer.text[:200]}"
@@ -176,9 +183,13 @@ class Runner:
         error = {"code": code, "message": message}
         self.journal.error(number, {"custom_id": custom_id, "response": None, "error": error})
 
-    def _is_last_and_silent(self) -> bool:
-        """Whether nothing but lines that are not answered is left, of a server that did answer others."""
-        return self._is_out_of_patience() and self._ahead is None and self.journal.done.count > 0
+    def _is_last_and_silent(self, line: _Asked) -> bool:
+        """Whether nothing but lines that are not answered is left, of a server that did answer others.
+
+        After this one had failed, that is; or else they are few.
+        """
+        last = self._ahead is None and self.journal.done.count > 0
+        return last and self._is_out_of_patience() and (line.failures > 0 or self._open <= self.concurrency)
 
     def _is_out_of_patience(self) -> bool:
         since = self._failing_since

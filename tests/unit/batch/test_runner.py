@@ -272,6 +272,19 @@ def test_a_server_that_is_away_ends_the_run_and_keeps_what_it_has(tmp_path: Path
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_server_that_goes_away_costs_no_line_though_all_that_are_left_were_tried(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] > 4:
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={})
+
+    with pytest.raises(ExceptionGroup) as ended:
+        ran(tmp_path, requests(20), answer, patience_seconds=0.2)
+
+    assert ended.group_contains(StackError, match="no line was answered for")
+    assert (tmp_path / "err.jsonl").read_text() == ""
+
+
 def test_a_server_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
     asked = 0
 
