@@ -90,6 +90,8 @@ class FakeGateway:
     url: str = ""
     answers: dict[str, tuple[int, str, str]] = field(default_factory=dict)
     """Status, content type and body by path."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of every answer, beside those that its body needs."""
     requests: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     """Path, headers (names in lower case) and body."""
 
@@ -104,6 +106,8 @@ class FakeGateway:
         request.send_response(status)
         request.send_header("Content-Type", kind)
         request.send_header("Content-Length", str(len(body.encode())))
+        for name, value in self.headers.items():
+            request.send_header(name, value)
         request.end_headers()
         request.wfile.write(body.encode())
 

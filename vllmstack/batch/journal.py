@@ -38,7 +38,7 @@ class Journal:
         try:
             self._answers = self._open(answers)
             self._errors = self._open(errors)
-            _check_input(source, answers)
+            _check_input(source, answers, errors)
             for number in _kept(self._answers, answers):
                 self.done.add(number)
             # Read before they are dropped: a file that no batch wrote stays as it is.
@@ -48,6 +48,8 @@ class Journal:
                 if not again:
                     self.done.add(number)
             self.failed = 0 if again else failed.count
+            for file in (answers, errors):
+                self._note(source, file)
             if again:
                 os.ftruncate(self._errors.fileno(), 0)
         except OSError as error:
@@ -85,6 +87,12 @@ class Journal:
         self._append(self._errors, number, document)
         self.failed += 1
 
+    def drop_errors(self) -> None:
+        """Where no line failed, their file goes, and its note."""
+        path = self._files[self._errors]
+        path.unlink(missing_ok=True)
+        _note_beside(path).unlink(missing_ok=True)
+
     def sync(self) -> None:
         """Returns when all of it would outlast a power cut.
 
@@ -112,6 +120,22 @@ class Journal:
             os.ftruncate(file.fileno(), end)
             raise _cannot_write(self._files[file], error) from None
         self.done.add(number)
+
+    def _note(self, source: Source, file: Path) -> None:
+        """Writes beside a file whose it is, before anything of it is there."""
+        note = _note_beside(file)
+        if note.exists():
+            if _noted(note)[1] == source.digest:
+                return
+        else:
+            self._fresh.append(note)
+        fresh = note.with_name(f".{note.name}.new")
+        self._fresh.append(fresh)
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(json.dumps({"path": str(source.file.resolve()), "sha256": source.digest}) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(note)
 
     def _give_up(self) -> None:
         """Nothing was begun, so nothing is left of it."""
@@ -149,30 +173,42 @@ def _check_paths(source: Path, answers: Path, errors: Path) -> None:
         raise InvalidInput(Problem(fact=fact, hint="give `--output` and `--errors` names of their own"))
 
 
-def _check_input(source: Source, answers: Path) -> None:
-    """A file beside the answers says whose they are."""
-    note = answers.with_name(f"{answers.name}.input")
-    now = {"path": str(source.file.resolve()), "sha256": source.digest}
+def _check_input(source: Source, answers: Path, errors: Path) -> None:
+    """A note beside each file says whose it is: a number there is a line of that input, and of no other."""
+    checked = (_fault(source, answers, "answers to", "--output"), _fault(source, errors, "errors of", "--errors"))
+    problems = [one for one in checked if one]
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _fault(source: Source, file: Path, what: str, option: str) -> Problem | None:
+    note = _note_beside(file)
     try:
-        before = json.loads(note.read_text(encoding="utf-8")) if note.is_file() else None
-        known = (str(before["path"]), str(before["sha256"])) if before is not None else None
+        known = _noted(note) if note.is_file() else None
     except (ValueError, KeyError, TypeError):
-        fact = "does not say which input's answers are beside it"
-        raise InvalidInput(Problem(file=str(note), fact=fact, hint="name another by `--output FILE`")) from None
-    if known is None and answers.stat().st_size:
-        hint = "name another by `--output FILE`"
-        raise InvalidInput(Problem(file=str(answers), fact="is there already, and is no batch's", hint=hint))
-    if known is not None and known[1] != source.digest:
-        whose = "this input as it was before it changed" if known[0] == now["path"] else known[0]
-        hint = "name another file by `--output FILE`, or remove this one"
-        raise InvalidInput(Problem(file=str(answers), fact=f"holds answers to {whose}", hint=hint))
+        fact = f"does not say which input's {what.partition(' ')[0]} are beside it"
+        return Problem(file=str(note), fact=fact, hint=f"name another by `{option} FILE`")
+    if not file.stat().st_size:
+        return None  # nobody's, whatever a run that wrote nothing, or a file that was removed, has left beside it
     if known is None:
-        fresh = note.with_name(f".{note.name}.new")
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps(now) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(note)
+        hint = f"name another by `{option} FILE`"
+        return Problem(file=str(file), fact="is there already, and is no batch's", hint=hint)
+    if known[1] != source.digest:
+        same = known[0] == str(source.file.resolve())
+        whose = "this input as it was before it changed" if same else known[0]
+        hint = f"name another file by `{option} FILE`, or remove this one"
+        return Problem(file=str(file), fact=f"holds {what} {whose}", hint=hint)
+    return None
+
+
+def _note_beside(file: Path) -> Path:
+    return file.with_name(f"{file.name}.input")
+
+
+def _noted(note: Path) -> tuple[str, str]:
+    """Path and digest of an input; a ValueError, KeyError or TypeError if the note is none of a batch's."""
+    before = json.loads(note.read_text(encoding="utf-8"))
+    return str(before["path"]), str(before["sha256"])
 
 
 _BEGIN = f'{{"id":"{ID}'.encode()

@@ -56,6 +56,8 @@ class Source:
     """SHA-256 of what they say: a run goes on only with the input that it began with."""
     repeated: Numbers = field(repr=False)
     """Lines whose ``custom_id`` a line before them has."""
+    state: tuple[int, int]
+    """The file's size and its time of change in ns, before it was read."""
 
 
 def survey(file: Path, folder: Path) -> Source:
@@ -72,6 +74,7 @@ def survey(file: Path, folder: Path) -> Source:
     with ExitStack() as files:
         names = _Names(folder, files)
         try:
+            state = _state(file)
             for number, line in read_lines(file):
                 lines += 1
                 digest.update(b"%d %d\n" % (number, -1 if line is None else len(line)))
@@ -82,7 +85,7 @@ def survey(file: Path, folder: Path) -> Source:
             if not lines:
                 hint = "it wants a request a line, in OpenAI's batch format: docs/guides/batch.md"
                 raise InvalidInput(Problem(file=str(file), fact="asks nothing: it has no line", hint=hint))
-            return Source(file=file, lines=lines, digest=digest.hexdigest(), repeated=names.repeated())
+            return Source(file=file, lines=lines, digest=digest.hexdigest(), repeated=names.repeated(), state=state)
         except _CannotKeep as error:
             raise HostError(
                 Problem(
@@ -91,8 +94,32 @@ def survey(file: Path, folder: Path) -> Source:
                 )
             ) from None
         except OSError as error:
-            hint = "name a file of requests that this user may read"
-            raise InvalidInput(Problem(file=str(file), fact=f"cannot be read: {error.strerror}", hint=hint)) from None
+            raise _cannot_read(file, error) from None
+
+
+def read_again(source: Source) -> Iterator[tuple[int, bytes | None]]:
+    """Its lines, to be sent: that may begin long after it was read, when a server has loaded its model.
+
+    Raises:
+        InvalidInput: it is not there any more, or is another.
+    """
+    try:
+        if _state(source.file) != source.state:
+            fact = "has changed since this command began"
+            raise InvalidInput(Problem(file=str(source.file), fact=fact, hint="run it again: it reads the input first"))
+        yield from read_lines(source.file)
+    except OSError as error:
+        raise _cannot_read(source.file, error) from None
+
+
+def _state(file: Path) -> tuple[int, int]:
+    now = file.stat()
+    return now.st_size, now.st_mtime_ns
+
+
+def _cannot_read(file: Path, error: OSError) -> InvalidInput:
+    hint = "name a file of requests that this user may read"
+    return InvalidInput(Problem(file=str(file), fact=f"cannot be read: {error.strerror}", hint=hint))
 
 
 class _CannotKeep(Exception):

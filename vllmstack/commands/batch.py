@@ -6,7 +6,7 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,15 @@ import httpx2
 import yaml
 
 from vllmstack.batch.journal import Journal
-from vllmstack.batch.lines import BadLine, Request, parse, read_lines
+from vllmstack.batch.lines import BadLine, Request, parse
 from vllmstack.batch.runner import Runner
-from vllmstack.batch.source import Source, survey
+from vllmstack.batch.source import Source, read_again, survey
 from vllmstack.commands.batch_progress import BatchProgress
 from vllmstack.console import step, warn
 from vllmstack.deployment.options import underscored
 from vllmstack.deployment.serve_checks import serve_problems
-from vllmstack.errors import EXIT_FAILED, InvalidInput, Problem
-from vllmstack.host.gateway_client import ON_THIS_HOST, trusts_environment
+from vllmstack.errors import EXIT_FAILED, InvalidInput, Problem, StackError
+from vllmstack.host.gateway_client import ON_THIS_HOST, check_address, trusts_environment
 from vllmstack.host.processes import interruptible
 from vllmstack.host.running import running_key, running_url
 from vllmstack.project import find_project
@@ -39,6 +39,10 @@ class Engine:
     verify: bool = True
     """Whether its certificate is checked: the stack's own gateway is at an address that it hardly names."""
     trust_env: bool = False
+    ended: Callable[[], StackError | None] = lambda: None
+    """Why it never answers again; None while it may."""
+    hint: str = "`vllmstack status` shows why"
+    """Where to look when it does not answer."""
 
 
 @click.group("batch")
@@ -58,7 +62,7 @@ def command() -> None:
 @click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds of one request.")
 @click.option(
     "--patience", type=click.FloatRange(min=0), default=600, show_default=True,
-    help="Seconds without any answer before it gives up.",
+    help="Seconds of failures without any answer before it gives up.",
 )  # fmt: skip
 @click.option("--again", is_flag=True, help="Send lines that failed once more.")
 def run(
@@ -86,8 +90,10 @@ def run(
         raise InvalidInput(Problem(fact="--offline and --url both say who answers", hint="leave one out"))
     if options and offline is None:
         raise InvalidInput(Problem(fact="--option is of an engine of one's own", hint="add --offline MODEL"))
-    if url is not None and not url.startswith(("http://", "https://")):
-        raise InvalidInput(Problem(fact=f"--url {url}: is no address", hint="write http://HOST:PORT"))
+    if url is not None:
+        check_address(url, f"--url {url}")
+    if not source.name:  # as "" has none either, which a variable that is not set leaves
+        raise InvalidInput(Problem(file=str(source), fact="is a folder", hint="name a file of requests"))
     answers = output or source.with_name(f"{source.stem}.answers.jsonl")
     failures = errors or source.with_name(f"{source.stem}.errors.jsonl")
     asked = survey(source, answers.parent)
@@ -113,7 +119,7 @@ def run(
         if journal.failed:
             warn(f"{journal.failed:,} lines have no answer: {failures} says why; `--again` sends them once more")
             sys.exit(EXIT_FAILED)
-        failures.unlink(missing_ok=True)
+        journal.drop_errors()
 
 
 @contextlib.contextmanager
@@ -129,11 +135,14 @@ def _engine(url: str | None, offline: str | None, model: str | None, options: tu
         step(f"starting vLLM with {offline}")
         key = secrets.token_urlsafe()
         with start_server(offline, 0, wait=True, api_key=key, served_model_name=names, **given) as server:
-            yield Engine(url=server.base_url.removesuffix("/v1"), key=key)
+            base_url, hint = server.base_url.removesuffix("/v1"), f"look at vLLM's output, {server.log}"
+            yield Engine(url=base_url, key=key, ended=server.ended, hint=hint)
         return
     key_given = os.environ.get("VLLMSTACK_API_KEY")
     if url is not None:
-        yield Engine(url=url.rstrip("/").removesuffix("/v1"), key=key_given, trust_env=trusts_environment(url))
+        hint = f"look at what answers at {url}"
+        base_url = url.rstrip("/").removesuffix("/v1")
+        yield Engine(url=base_url, key=key_given, trust_env=trusts_environment(url), hint=hint)
         return
     project = find_project()
     yield Engine(url=running_url(project), key=key_given or running_key(project), verify=ON_THIS_HOST["verify"])
@@ -188,13 +197,15 @@ async def _send(
                 journal=journal,
                 concurrency=concurrency,
                 patience_seconds=patience,
+                ended=engine.ended,
+                hint=engine.hint,
                 moved=progress.moved,
             )
             await runner.run(_left(source, journal, model))
 
 
 def _left(source: Source, journal: Journal, model: str | None) -> Iterator[Request | BadLine]:
-    for number, line in read_lines(source.file):
+    for number, line in read_again(source):
         if number not in journal.done:
             yield parse(number, line, model, repeated=number in source.repeated)
 

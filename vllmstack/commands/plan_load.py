@@ -141,8 +141,8 @@ def _speculation(model: Model, acceptance: float | None, file: str) -> Speculati
     method = str(config.get("method", ""))
     tokens = config.get("num_speculative_tokens", 1)
     if not isinstance(tokens, int) or tokens < 1:
-        fact = f"num_speculative_tokens of {model.name} is {tokens!r}"
-        raise InvalidInput(Problem(place="serve/speculative_config", file=file, fact=fact, hint="write how many tokens"))
+        fact, hint = f"num_speculative_tokens of {model.name} is {tokens!r}", "write how many tokens are proposed"
+        raise InvalidInput(Problem(place="serve/speculative_config", file=file, fact=fact, hint=hint))
     if method in NGRAM_METHODS:
         return Speculation(tokens=tokens, acceptance=acceptance, draft_ratio=0.0)
     return Speculation(tokens=tokens, acceptance=acceptance)

@@ -5,7 +5,7 @@ from typing import TypedDict
 
 import httpx2
 
-from vllmstack.errors import Problem, StackError
+from vllmstack.errors import InvalidInput, Problem, StackError
 
 ANSWER_SECONDS = 30.0
 
@@ -19,8 +19,33 @@ ON_THIS_HOST = _OnThisHost(verify=False, trust_env=False)
 """At an address that the certificate hardly names, and never through HTTP_PROXY."""
 
 
+def check_address(url: str, place: str = "") -> None:
+    """Returns if a client can connect to such an address; ``place`` is where somebody wrote it.
+
+    Raises:
+        InvalidInput: it is none; httpx2 itself would tell that in four ways, two of them only when it connects.
+    """
+    reason = ""
+    try:
+        parsed = httpx2.URL(url)
+        parsed.raw_host.decode("ascii").encode("idna")  # as the socket's own lookup does
+        if parsed.scheme not in ("http", "https") or not parsed.host:
+            reason = "no http:// or no host"
+        elif not 1 <= (1 if parsed.port is None else parsed.port) <= 65535:
+            reason = f"there is no port {parsed.port}"
+    except (httpx2.InvalidURL, UnicodeError) as error:
+        reason = str(error)
+    if reason:
+        raise InvalidInput(Problem(place=place or url, fact=f"is no address: {reason}", hint="write http://HOST:PORT"))
+
+
 def trusts_environment(url: str) -> bool:
-    """Whether HTTP_PROXY and the like may stand between here and a server that somebody named: not on this host."""
+    """Whether HTTP_PROXY and the like may stand between here and a server that somebody named: not on this host.
+
+    Raises:
+        InvalidInput: that is no address.
+    """
+    check_address(url)
     host = httpx2.URL(url).host
     return not (host in ("localhost", "::1") or host.startswith("127."))
 

@@ -1,7 +1,6 @@
 """Clients of any OpenAI-compatible server that tell what a user would feel: TTFT and TPOT of each answer."""
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -15,14 +14,10 @@ from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
 from vllmstack.errors import InvalidInput, Problem, StackError
 from vllmstack.host.gateway_client import trusts_environment
-
-LONGEST_PAUSE_SECONDS = 20.0
+from vllmstack.repeating import is_passing, pause_seconds, retry_after
 
 FAILURES = (openai.APIError, httpx2.HTTPError)
 """Not every release of openai makes its own error of what breaks a stream that has begun."""
-
-PASSING = (408, 409, 429, 500, 502, 503, 504)
-"""Statuses after which the same request may succeed a moment later."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +235,6 @@ class AsyncClient:
         on_text: Callable[[str], object] | None,
         options: dict[str, Any],
     ) -> Answer:
-        pause = 0.5
         began: float | None = None
         for number in range(1, self._tries + 1):
             collected = Collected(on_text)
@@ -252,14 +246,10 @@ class AsyncClient:
                     collected.take(chunk)
                 return collected.answer()
             except FAILURES as error:
-                cut = isinstance(error, (openai.APIConnectionError, httpx2.HTTPError))
-                passing = cut or getattr(error, "status_code", 0) in PASSING
-                if collected.has_begun or not passing or number == self._tries:
+                if collected.has_begun or not _may_pass(error) or number == self._tries:
                     raise said(error, self._base_url, broken=collected.has_begun) from None
-                wait = _retry_after(error)
-            # Jitter, so that requests that were refused together do not come again together.
-            await asyncio.sleep(pause * random.uniform(0.5, 1) if wait is None else wait)  # noqa: S311
-            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                wait = retry_after(error.response.headers) if isinstance(error, openai.APIStatusError) else None
+            await asyncio.sleep(wait or pause_seconds(number))
         raise AssertionError("the last try returns or raises")
 
     async def _stream(self, asked: dict[str, Any]) -> AsyncIterator[ChatCompletionChunk]:
@@ -304,8 +294,7 @@ def _asked(model: str, messages: Sequence[dict[str, Any]], options: dict[str, An
     return {"model": model, "messages": list(messages), "stream": True, "stream_options": usage, **options}
 
 
-def _retry_after(error: openai.APIError | httpx2.HTTPError) -> float | None:
-    """Seconds, as a 429 or 503 of the gateway says them."""
-    response = getattr(error, "response", None)
-    text = response.headers.get("retry-after", "") if response is not None else ""
-    return min(float(text), LONGEST_PAUSE_SECONDS) if text.isdigit() else None
+def _may_pass(error: openai.APIError | httpx2.HTTPError) -> bool:
+    if isinstance(error, openai.APIStatusError):
+        return is_passing(error.status_code, error.response.headers)
+    return isinstance(error, (openai.APIConnectionError, httpx2.HTTPError))

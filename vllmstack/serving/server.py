@@ -76,10 +76,7 @@ class Server:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if not self.is_running:
-                code = self._process.returncode
-                _RUNNING.discard(self)
-                fact = f"vLLM ended (exit {code}) before it answered:\n{self._last_lines()}"
-                raise StackError(Problem(fact=fact, hint=self._hint()))
+                raise self._end(" before it answered")
             if self._answers():
                 return self
             time.sleep(POLL_SECONDS)
@@ -88,6 +85,10 @@ class Server:
         raise StackError(
             Problem(fact=f"vLLM did not answer within {seconds:g} s, and was stopped:\n{last}", hint=self._hint())
         )
+
+    def ended(self) -> StackError | None:
+        """Why it is not there any more, with vLLM's own last lines; None while its process is there."""
+        return None if self.is_running else self._end("")
 
     def stop(self) -> None:
         """Ends it: SIGTERM, after the grace that it was started with SIGKILL, and whatever it started. Returns then."""
@@ -98,6 +99,11 @@ class Server:
             self._process.stdin.close()
         self._process.wait()
         _RUNNING.discard(self)
+
+    def _end(self, when: str) -> StackError:
+        _RUNNING.discard(self)
+        fact = f"vLLM ended (exit {self._process.returncode}){when}:\n{self._last_lines()}"
+        return StackError(Problem(fact=fact, hint=self._hint()))
 
     def _answers(self) -> bool:
         try:

@@ -19,9 +19,9 @@ def source(tmp_path: Path) -> Path:
     return file
 
 
-def journal(source: Path, *, again: bool = False, errors: str = "err.jsonl") -> Journal:
+def journal(source: Path, *, again: bool = False, output: str = "out.jsonl", errors: str = "err.jsonl") -> Journal:
     asked = survey(source, source.parent)
-    return Journal(asked, source.with_name("out.jsonl"), source.parent / errors, again=again)
+    return Journal(asked, source.with_name(output), source.parent / errors, again=again)
 
 
 def test_answers_and_errors_are_done_after_a_restart(source: Path) -> None:
@@ -69,8 +69,64 @@ def test_answers_of_an_input_that_changed_are_not_added_to(source: Path) -> None
         journal(source)
 
 
-def test_answers_of_another_input_are_not_added_to(source: Path) -> None:
+def test_a_changed_input_can_be_run_once_its_files_are_removed(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
+        first.error(2, {})
+    source.write_text("{}\n" * 8 + "[]\n")
+    for name in ("out.jsonl", "err.jsonl"):
+        source.with_name(name).unlink()
+
+    with journal(source) as second:
+        assert second.done.count == 0
+        second.answer(9, {})
+    with journal(source) as third:
+        assert third.done.count == 1
+
+
+def test_a_run_that_answered_nothing_does_not_bind_its_input(source: Path) -> None:
     journal(source).close()
+    source.write_text("{}\n" * 8 + "[]\n")
+
+    with journal(source) as second:
+        second.answer(1, {})
+    source.write_text("{}\n" * 9)
+
+    with pytest.raises(InvalidInput, match="holds answers to this input as it was before it changed"):
+        journal(source)
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(source: Path) -> None:
+    with journal(source, output="first.jsonl") as first:
+        first.error(2, {})
+    with source.with_name("err.jsonl").open("a") as file:
+        file.write("mine\n")
+    before = sorted(source.parent.iterdir())
+
+    with pytest.raises(InvalidInput, match="a line that no batch wrote"):
+        journal(source)
+
+    assert sorted(source.parent.iterdir()) == before
+
+
+def test_a_note_that_cannot_be_written_leaves_nothing(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = []
+
+    def full(descriptor: int) -> None:
+        notes.append(descriptor)
+        if len(notes) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(HostError, match="No space left on device"):
+        journal(source)
+
+    assert [path.name for path in source.parent.iterdir()] == ["in.jsonl"]
+
+
+def test_answers_of_another_input_are_not_added_to(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
     other = source.with_name("other.jsonl")
     other.write_text("{}\n")
 
@@ -108,14 +164,60 @@ def test_two_runs_do_not_write_the_same_file(source: Path) -> None:
         journal(source)
 
 
-def test_a_foreign_line_is_told(source: Path) -> None:
+@pytest.mark.parametrize("name", ["out.jsonl", "err.jsonl"])
+def test_a_foreign_line_is_told(source: Path, name: str) -> None:
     with journal(source) as first:
         first.answer(1, {})
-    with source.with_name("out.jsonl").open("a") as file:
+        first.error(2, {})
+    with source.with_name(name).open("a") as file:
         file.write('{"id": "x"}\n')
 
     with pytest.raises(InvalidInput, match="a line that no batch wrote"):
         journal(source)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_errors_of_an_input_that_changed_do_not_count_as_done(source: Path, again: bool) -> None:
+    with journal(source) as first:
+        first.error(2, {})
+    source.write_text("{}\n" * 8 + "[]\n")
+    before = source.with_name("err.jsonl").read_bytes()
+
+    with pytest.raises(InvalidInput, match=r"err\.jsonl: holds errors of this input as it was .*\n.*`--errors FILE`"):
+        journal(source, output="second.jsonl", again=again)
+
+    assert source.with_name("err.jsonl").read_bytes() == before
+
+
+def test_errors_of_another_input_do_not_count_as_done(source: Path) -> None:
+    with journal(source) as first:
+        first.error(1, {})
+    other = source.with_name("other.jsonl")
+    other.write_text("{}\n")
+
+    with pytest.raises(InvalidInput, match=r"err\.jsonl: holds errors of .*/in\.jsonl"):
+        journal(other, output="second.jsonl")
+
+
+def test_both_files_of_an_input_that_changed_are_told_at_once(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
+        first.error(2, {})
+    source.write_text("{}\n" * 8 + "[]\n")
+
+    with pytest.raises(InvalidInput) as told:
+        journal(source)
+
+    assert [one.file.rpartition("/")[2] for one in told.value.problems] == ["out.jsonl", "err.jsonl"]
+
+
+def test_a_file_without_an_error_is_dropped_with_its_note(source: Path) -> None:
+    with journal(source) as first:
+        first.answer(1, {})
+        first.drop_errors()
+
+    names = sorted(path.name for path in source.parent.iterdir())
+    assert names == ["in.jsonl", "out.jsonl", "out.jsonl.input"]
 
 
 @pytest.mark.parametrize("text", ["mine\n", "mine", '{"id": 1}'])
@@ -123,7 +225,7 @@ def test_a_foreign_line_is_told(source: Path) -> None:
 def test_an_errors_file_that_is_no_batchs_is_left_alone(source: Path, text: str, again: bool) -> None:
     source.with_name("err.jsonl").write_text(text)
 
-    with pytest.raises(InvalidInput, match="a line that no batch wrote"):
+    with pytest.raises(InvalidInput, match=r"err\.jsonl: is there already, and is no batch's\n.*`--errors FILE`"):
         journal(source, again=again)
 
     assert source.with_name("err.jsonl").read_text() == text

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,20 @@ from typing import Any
 import httpx2
 import pytest
 
+from vllmstack import repeating
 from vllmstack.batch import runner
 from vllmstack.batch.journal import Journal
 from vllmstack.batch.lines import BadLine, Request
 from vllmstack.batch.runner import Runner
 from vllmstack.batch.source import survey
-from vllmstack.errors import StackError
+from vllmstack.errors import Problem, StackError
 
 Answer = Callable[[dict[str, Any]], httpx2.Response]
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(repeating, "FIRST_PAUSE_SECONDS", 0.001)
 
 
 def requests(count: int) -> Iterator[Request | BadLine]:
@@ -43,7 +45,7 @@ def ran(
     async def run(journal: Journal) -> None:
         transport = httpx2.MockTransport(handle)
         async with httpx2.AsyncClient(base_url="http://batch.test", transport=transport) as client:
-            await Runner(client=client, journal=journal, concurrency=4, **how).run(lines)
+            await Runner(client=client, journal=journal, **{"concurrency": 4, **how}).run(lines)
 
     files = {"answers": folder / "out.jsonl", "errors": folder / "err.jsonl"}
     with Journal(survey(source, folder), *files.values()) as journal:
@@ -110,7 +112,7 @@ def test_a_server_that_starts_again_costs_no_line(tmp_path: Path, monkeypatch: p
             return httpx2.Response(503, json={"error": {"message": "no replica"}})
         return httpx2.Response(200, json={})
 
-    monkeypatch.setattr(runner, "LONGEST_PAUSE_SECONDS", 0.002)
+    monkeypatch.setattr(repeating, "LONGEST_PAUSE_SECONDS", 0.002)
     found = ran(tmp_path, requests(50), answer)
 
     assert (len(found["answers"]), found["errors"]) == (50, [])
@@ -156,6 +158,85 @@ def test_last_lines_that_are_never_answered_are_errors_once_patience_ends(tmp_pa
     assert len(found["answers"]) == 1
 
 
+@pytest.mark.parametrize("bad", [1, 2, 3])
+def test_one_line_at_a_time_a_line_that_is_never_answered_keeps_none_from_its_answer(tmp_path: Path, bad: int) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] == bad:
+            raise httpx2.RemoteProtocolError("peer closed connection")
+        return httpx2.Response(200, json={})
+
+    found = ran(tmp_path, requests(3), answer, concurrency=1, patience_seconds=0.05)
+
+    assert [one["custom_id"] for one in found["errors"]] == [f"c{bad}"]
+    assert len(found["answers"]) == 2
+
+
+def test_as_many_bad_lines_as_are_asked_at_a_time_keep_none_from_its_answer(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] <= 4:
+            raise httpx2.ReadTimeout("")
+        return httpx2.Response(200, json={})
+
+    found = ran(tmp_path, requests(20), answer, concurrency=4, patience_seconds=0.05)
+
+    assert sorted(one["custom_id"] for one in found["errors"]) == ["c1", "c2", "c3", "c4"]
+    assert len(found["answers"]) == 16
+
+
+def test_a_line_that_was_set_aside_has_its_tries_while_others_are_answered(tmp_path: Path) -> None:
+    tries = 0
+
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        nonlocal tries
+        if body["prompt"] == 1:
+            tries += 1
+            raise httpx2.RemoteProtocolError("peer closed connection")
+        return httpx2.Response(200, json={})
+
+    def endless() -> Iterator[Request | BadLine]:
+        for one in requests(1_000_000):
+            if tries > runner.TRIES:
+                return
+            yield one
+
+    found = ran(tmp_path, endless(), answer, concurrency=1)
+
+    assert [one["custom_id"] for one in found["errors"]] == ["c1"]
+    assert tries == runner.TRIES + 1  # the first failed before any other was answered
+
+
+def test_a_line_that_takes_longer_than_patience_ends_no_run(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] == 1:
+            time.sleep(0.1)  # as a server that says nothing until the request's own limit
+            raise httpx2.ReadTimeout("")
+        return httpx2.Response(200, json={})
+
+    found = ran(tmp_path, requests(3), answer, concurrency=1, patience_seconds=0.09)
+
+    assert (len(found["answers"]), [one["custom_id"] for one in found["errors"]]) == (2, ["c1"])
+
+
+def test_while_a_server_is_away_few_lines_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = 0
+
+    def counted() -> Iterator[Request | BadLine]:
+        nonlocal taken
+        for one in requests(1000):
+            taken += 1
+            yield one
+
+    def answer(_: dict[str, Any]) -> httpx2.Response:
+        raise httpx2.ConnectError("refused")
+
+    monkeypatch.setattr(runner, "ASIDE", 3)
+    monkeypatch.setattr(repeating, "LONGEST_PAUSE_SECONDS", 0.002)
+    with pytest.raises(ExceptionGroup):
+        ran(tmp_path, counted(), answer, concurrency=2, patience_seconds=0.2)
+
+    assert taken == 3 + 2 + 1  # set aside, on their way, and the one that is next
+
+
 def test_a_quota_that_a_line_can_never_fit_is_its_error(tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> httpx2.Response:
         return httpx2.Response(429, json={}, headers={"x-should-retry": "false"})
@@ -189,3 +270,38 @@ def test_a_server_that_is_away_ends_the_run_and_keeps_what_it_has(tmp_path: Path
 
     assert ended.group_contains(StackError, match="no line was answered for")
     assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_server_that_goes_away_costs_no_line_though_all_that_are_left_were_tried(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> httpx2.Response:
+        if body["prompt"] > 4:
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={})
+
+    with pytest.raises(ExceptionGroup) as ended:
+        ran(tmp_path, requests(20), answer, patience_seconds=0.2)
+
+    assert ended.group_contains(StackError, match="no line was answered for")
+    assert (tmp_path / "err.jsonl").read_text() == ""
+
+
+def test_a_server_that_has_ended_is_not_waited_for(tmp_path: Path) -> None:
+    asked = 0
+
+    def answer(_: dict[str, Any]) -> httpx2.Response:
+        nonlocal asked
+        asked += 1
+        if asked > 4:
+            raise httpx2.ConnectError("refused")
+        return httpx2.Response(200, json={})
+
+    def ended() -> StackError | None:
+        # Its end is seen a moment after its connections broke.
+        return StackError(Problem(fact="vLLM ended (exit 1)", hint="mend it")) if asked > 20 else None
+
+    with pytest.raises(ExceptionGroup) as told:
+        ran(tmp_path, requests(80), answer, ended=ended)
+
+    assert told.group_contains(StackError, match=r"vLLM ended \(exit 1\)")
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 4
+    assert (tmp_path / "err.jsonl").read_text() == ""

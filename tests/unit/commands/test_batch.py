@@ -167,7 +167,14 @@ def test_a_server_that_is_away_is_one_line(vllmstack: Run, source: Path) -> None
         (["in.jsonl", "--output", "/dev/null"], "/dev/null: is no regular file: answers could not be read again"),
         (["in.jsonl", "--output", "compose.yaml"], "compose.yaml: is there already, and is no batch's"),
         (["in.jsonl", "--errors", "in.jsonl", "--again"], "input, answers and errors are three files, and "),
+        ([""], ".: is a folder"),
+        (["."], ".: is a folder"),
+        (["/"], "/: is a folder"),
         (["in.jsonl", "--url", "localhost:8000"], "--url localhost:8000: is no address"),
+        (["in.jsonl", "--url", ""], "--url : is no address"),
+        (["in.jsonl", "--url", "http://localhost:port"], "--url http://localhost:port: is no address: Invalid port"),
+        (["in.jsonl", "--url", "http://127.0.0.1:80000"],
+         "--url http://127.0.0.1:80000: is no address: there is no port 80000"),
         (["in.jsonl", "--url", "http://x", "--offline", "a/b"], "--offline and --url both say who answers"),
         (["in.jsonl", "--option", "seed=1"], "--option is of an engine of one's own"),
         (["in.jsonl", "--offline", "a/b", "--option", "seed"], "--option seed: is no NAME=VALUE"),
@@ -198,7 +205,12 @@ class FakeServer:
 
     def __init__(self, url: str) -> None:
         self.base_url = f"{url}/v1"
+        self.log = Path("vllm.log")
+        self.end: StackError | None = None
         self.stopped = False
+
+    def ended(self) -> StackError | None:
+        return self.end
 
     def __enter__(self) -> "FakeServer":
         return self
@@ -230,6 +242,67 @@ def test_offline_the_batch_has_an_engine_of_its_own(
     assert {headers["authorization"] for _, headers, _ in gateway.requests} == {f"Bearer {key}"}
     assert {json.loads(body)["model"] for _, _, body in gateway.requests} == {"smoke"}
     assert made.stopped
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda file: file.rename(file.with_name("moved.jsonl")), "cannot be read: No such file or directory"),
+        (lambda file: written(file, [request(1), request(2)]), "has changed since this command began"),
+        (lambda file: os.utime(file, ns=(1, 1)), "has changed since this command began"),  # as an edit of a letter
+    ],
+)
+def test_an_input_that_is_another_once_the_engine_answers_is_not_sent(
+    vllmstack: Run,
+    gateway: FakeGateway,
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    change: Callable[[Path], object],
+    said: str,
+) -> None:
+    def start(*_: object, **__: object) -> FakeServer:
+        change(source)
+        return FakeServer(gateway.url)
+
+    monkeypatch.setattr(server, "start_server", start)
+
+    done = vllmstack("batch", "run", "in.jsonl", "--offline", "models/smoke")
+
+    assert done.status == 1
+    assert f"vllmstack: in.jsonl: {said}" in done.err
+    assert "Traceback" not in done.err
+    assert gateway.requests == []
+
+
+def test_offline_an_engine_that_ended_is_told_at_once(
+    vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = FakeServer("http://127.0.0.1:9")
+    made.end = StackError(Problem(fact="vLLM ended (exit 1):\n    CUDA error", hint="mend it"))
+    monkeypatch.setattr(server, "start_server", lambda *_, **__: made)
+
+    done = vllmstack("batch", "run", "in.jsonl", "--offline", "models/smoke")
+
+    assert done.status == 1
+    assert "vllmstack: vLLM ended (exit 1):\n    CUDA error\n  hint: mend it\n" in done.err
+    assert made.stopped
+
+
+@pytest.mark.parametrize(
+    ("who", "hint"),
+    [(["--offline", "models/smoke"], "look at vLLM's output, vllm.log"),
+     (["--url", "http://127.0.0.1:9"], "look at what answers at http://127.0.0.1:9")],
+)  # fmt: skip
+def test_a_server_that_is_no_stacks_is_looked_for_where_it_is(
+    vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch, who: list[str], hint: str
+) -> None:
+    monkeypatch.setattr(server, "start_server", lambda *_, **__: FakeServer("http://127.0.0.1:9"))
+
+    done = vllmstack("batch", "run", "in.jsonl", "--patience", "0", *who)
+
+    assert done.status == 1
+    assert f"\n  hint: {hint}; the same command goes on where this one was\n" in done.err
 
 
 def test_an_engine_that_does_not_start_is_told(vllmstack: Run, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,8 @@ import socket
 import pytest
 
 from tests.unit.conftest import KEY, FakeGateway
-from vllmstack.errors import StackError
-from vllmstack.host.gateway_client import await_ready, check_key, trusts_environment
+from vllmstack.errors import InvalidInput, StackError
+from vllmstack.host.gateway_client import await_ready, check_address, check_key, trusts_environment
 
 MODELS = "/v1/models"
 
@@ -115,3 +115,20 @@ def test_a_proxy_of_the_environment_is_not_asked(
 )
 def test_a_proxy_is_for_other_hosts(url: str, trusted: bool) -> None:
     assert trusts_environment(url) is trusted
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "localhost:8000", "http://", "http://localhost:port", "http://[::1", "http://a:80000", "http://a:0", "ftp://a",
+     "http://a..b", f"http://{'a' * 64}.b", "http://\0"],
+)  # fmt: skip
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"is no address: .*\n  hint: write http://HOST:PORT"):
+        trusts_environment(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://a", "https://a.b.:65535/v1", "http://[::1]:1", "http://müller.example", "HTTP://A"]
+)
+def test_what_is_an_address_is_not(url: str) -> None:
+    check_address(url)

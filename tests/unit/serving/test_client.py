@@ -172,6 +172,37 @@ def test_a_busy_server_is_asked_again_until_its_tries_are_used_up(
     assert len(asked(gateway)) == 3
 
 
+def test_what_the_gateway_says_not_to_repeat_is_not_repeated(gateway: FakeGateway) -> None:
+    gateway.answer(CHAT, json.dumps({"error": {"message": "more than the key's quota"}}), status=429)
+    gateway.headers["x-should-retry"] = "false"
+
+    with pytest.raises(StackError, match="more than the key's quota"):
+        ask(gateway)
+
+    assert len(asked(gateway)) == 1
+
+
+@pytest.mark.parametrize("status", [501, 529])
+def test_every_failure_of_the_servers_own_is_repeated_after_the_pause_that_it_asks_for(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    slept: list[float] = []
+    wait = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        await wait(0)
+
+    monkeypatch.setattr("vllmstack.serving.client.asyncio.sleep", sleep)
+    gateway.answer(CHAT, json.dumps({"error": {"message": "full"}}), status=status)
+    gateway.headers["Retry-After"] = "3"
+
+    with pytest.raises(StackError, match="full"):
+        ask(gateway, tries=3)
+
+    assert [seconds for seconds in slept if seconds] == [3, 3]
+
+
 def test_a_deadline_ends_all_tries(gateway: FakeGateway) -> None:
     gateway.answer(CHAT, json.dumps({"error": {"message": "full"}}), status=503)
 
@@ -230,6 +261,14 @@ def test_one_that_fails_ends_none_of_the_others(gateway: FakeGateway) -> None:
 def test_a_server_that_is_not_there_is_told() -> None:
     with pytest.raises(StackError, match=r"no answer from http://127\.0\.0\.1:9/v1"):
         query_server("hi", "http://127.0.0.1:9/v1", model="m")
+
+
+@pytest.mark.parametrize("url", ["http://localhost:port", "http://[::1", "http://127.0.0.1:80000/v1"])
+def test_what_is_no_address_is_told(url: str) -> None:
+    with pytest.raises(InvalidInput, match="is no address"):
+        query_server("hi", url, model="m")
+    with pytest.raises(InvalidInput, match="is no address"):
+        AsyncClient(url)
 
 
 @pytest.fixture

@@ -172,6 +172,18 @@ def test_one_that_dies_says_why_in_its_own_words(model: str) -> None:
     assert "INFO something" in log.read_text()
 
 
+def test_one_that_ends_later_says_so_when_asked(model: str) -> None:
+    with start_server(model, 0, wait=20) as server:
+        assert server.ended() is None
+        os.kill(processes(server.log)[0], signal.SIGKILL)
+        await_(lambda: not server.is_running)
+
+        error = server.ended()
+
+    assert str(error).startswith("vLLM ended (exit 137):\n    ")
+    assert f"(the whole output: {server.log})" in str(error)
+
+
 def test_one_that_does_not_answer_in_time_is_stopped(model: str) -> None:
     server = start_server(model, 0, environment={"FAKE_VLLM": "deaf"})
     started = processes(server.log)
