@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import FileMetadataError
+from huggingface_hub.errors import FileMetadataError, HFValidationError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -80,11 +80,14 @@ class Hub:
 
         Raises:
             FileMetadataError: what answers is no hub.
+            HFValidationError: the wish names what can be no repository; nobody was asked.
         """
         api = HfApi(endpoint=self.endpoint, token=self.token or False)
         revision = wish.revision if wish.update else wish.commit or wish.revision
         try:
             info = api.model_info(wish.hub, revision=revision, files_metadata=True, timeout=30)
+        except HFValidationError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, OSError):  # the hub's own complaints are OSErrors, some of them ValueErrors too
                 raise

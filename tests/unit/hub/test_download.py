@@ -215,6 +215,12 @@ def test_an_unknown_model(store: Store, hub: HubServer) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["foo--bar", "x" * 100])
+def test_what_can_be_no_id_is_not_the_hubs_fault(store: Store, hub: HubServer, name: str) -> None:
+    assert problem(store, hub, hub=f"org/{name}").fact == "is no hub id"
+    assert hub.requests == []
+
+
 def test_an_unknown_revision(store: Store, hub: HubServer) -> None:
     assert problem(store, hub, revision="v9") == Problem(
         file=MODEL,

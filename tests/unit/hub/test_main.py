@@ -87,6 +87,19 @@ def test_the_token_is_read_from_its_file(run: Any, hub: HubServer, tmp_path: Pat
     assert "hf_good" not in json.dumps(lines)
 
 
+@pytest.mark.parametrize("content", [b"hf_secretsecret\nhf_othertoken\n", "hf_secretsecret’\n".encode(), b"hf_\xff"])
+def test_what_is_no_token_is_neither_sent_nor_shown(run: Any, hub: HubServer, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "hub_token").write_bytes(content)
+
+    status, lines = run("pull", Wish(hub=MODEL))
+
+    assert status == 1
+    (problem,) = [line["problem"] for line in lines if "problem" in line]
+    assert (problem["file"], problem["fact"]) == ("secrets/hub_token", "holds no token: that is one word of ASCII")
+    assert "hf_" not in json.dumps(lines)
+    assert hub.requests == []
+
+
 def test_list_has_what_is_whole_and_what_is_not(run: Any, hub: HubServer, store: Store) -> None:
     run("pull", Wish(hub=MODEL))
     half = store.home / "hub" / "models--org--half" / "blobs" / "abc.part"
