@@ -1,6 +1,7 @@
 """`vllmstack bundle` and `vllmstack load BUNDLE`: what goes over, what is refused, and what is never left behind."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import yaml
 
 from tests.unit.conftest import SMOKE, Clone, Outcome, Programs
 from tests.unit.image_store import ImageStore, StoredImage
+from vllmstack.bundle.archive import END, ArchiveWriter
 from vllmstack.deployment.api_keys import keys_text, make_key
 from vllmstack.host import image_supply
 from vllmstack.host.image_supply import SOURCE_LABEL, ImageSupply
@@ -429,6 +431,47 @@ def test_a_file_that_is_no_whole_bundle_is_one_line_and_changes_nothing(
     assert first == f"vllmstack: {BUNDLE}: {said}"
     assert hint.startswith("  hint: ")
     assert other_host.is_untouched()
+
+
+def append(file: Path, path: str, content: bytes) -> None:
+    """A member behind the last one."""
+    with file.open("r+b") as stream:
+        stream.seek(-len(END), os.SEEK_END)
+        ArchiveWriter(stream, made=0).add(path, [content])
+        stream.write(END)
+
+
+def test_a_second_image_of_the_same_name_behind_the_checksums_is_not_loaded(
+    vllmstack: Run, other_host: OtherHost
+) -> None:
+    vllmstack("bundle", "smoke")
+    append(Path(BUNDLE), "images/gateway.tar.gz", b"evil")
+    other_host.begins()
+
+    done = vllmstack("load", BUNDLE)
+
+    assert done.status == 1
+    assert done.err.splitlines()[0] == (
+        f"vllmstack: {BUNDLE}: images/gateway.tar.gz: comes after the checksums, so that none is its own"
+    )
+    assert other_host.is_untouched()
+
+
+def test_what_is_appended_after_it_was_verified_is_not_loaded(
+    vllmstack: Run, store: ImageStore, other_host: OtherHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllmstack("bundle", "smoke")
+    other_host.begins()
+    evil = gzip.compress(json.dumps({"name": "evil", "id": "sha256:evil", "layers": [], "labels": {}}).encode())
+    monkeypatch.setattr(
+        "vllmstack.commands.bundle_loading.ensure", lambda: append(Path(BUNDLE), "images/gateway.tar.gz", evil)
+    )
+
+    done = vllmstack("load", BUNDLE)
+
+    assert done.status == 0, done.err
+    assert "evil" not in store.loads
+    assert len(store.loads) == 7
 
 
 @pytest.mark.parametrize(("name", "fact"), [("nowhere", "there is no such file"), ("docker", "is a folder")])
