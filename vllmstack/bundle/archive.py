@@ -13,12 +13,12 @@ from vllmstack.bundle.manifest import (
     LARGEST_TEXT_BYTES,
     MANIFEST,
     Manifest,
-    is_plain_path,
     not_a_bundle,
     read_manifest,
 )
 from vllmstack.deployment.yaml_file import LARGEST_BYTES
 from vllmstack.errors import HostError, InvalidInput, Problem
+from vllmstack.plain_path import is_plain_path
 
 CHUNK_BYTES = 1 << 20
 END = bytes(2 * tarfile.BLOCKSIZE)

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 
 from vllmstack.bundle.archive import CHUNK_BYTES, Source
-from vllmstack.bundle.manifest import CLONE, is_plain_path
+from vllmstack.bundle.manifest import CLONE
 from vllmstack.errors import HostError, InvalidInput, Problem
 from vllmstack.host.processes import run
+from vllmstack.plain_path import is_plain_path
 from vllmstack.project import Project
 
 WHEELS = "wheels"

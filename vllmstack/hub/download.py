@@ -7,6 +7,7 @@ file in another process, nor look at a checksum: so files are fetched into `.par
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -36,6 +37,9 @@ ATTEMPTS = 2
 """The second from the beginning: the half of an earlier download may be what is wrong."""
 
 GIB = 1024**3
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT_BLOB = re.compile(r"[0-9a-f]{40}")
 
 
 class Progress:
@@ -97,7 +101,7 @@ class Hub:
             for one in info.siblings or ()
             if one.size is not None
         ]
-        if not info.sha or not COMMIT.fullmatch(info.sha) or not all(file.digest for file in files):
+        if not info.sha or not COMMIT.fullmatch(info.sha) or not all(map(_has_digest, files)):
             raise FileMetadataError("no commit, sizes or digests")
         return info.sha, files
 
@@ -273,6 +277,11 @@ class Download:
     def _part(self, wish: Wish, file: HubFile) -> Path:
         blob = self._store.blob(wish.hub, file)
         return blob.with_name(blob.name + PART)
+
+
+def _has_digest(file: HubFile) -> bool:
+    """A digest becomes a file's name: whatever else the hub says is none."""
+    return bool(_SHA256.fullmatch(file.sha256) if file.sha256 else _GIT_BLOB.fullmatch(file.blob))
 
 
 class _Stopped(Exception):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from huggingface_hub import snapshot_download
 
+from tests import hub_server
 from tests.hub_server import HubServer, Repository, sha256
 from tests.unit.hub.conftest import MODEL, download, tiny_model, weights
 from vllmstack.errors import HostError, InvalidInput, Problem
@@ -270,6 +271,17 @@ def test_what_answers_is_no_hub(store: Store, hub: HubServer) -> None:
         fact=f"{hub.url} does not answer as a hub does",
         hint="check HF_ENDPOINT, and a proxy on the way",
     )
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git_blob"])
+@pytest.mark.parametrize("digest", ["../../../../evil", "A" * 64, "1" * 39])
+def test_what_is_no_digest_becomes_no_files_name(
+    store: Store, hub: HubServer, monkeypatch: pytest.MonkeyPatch, kind: str, digest: str
+) -> None:
+    monkeypatch.setattr(hub_server, kind, lambda _: digest)
+
+    assert problem(store, hub).fact == f"{hub.url} does not answer as a hub does"
+    assert hub.downloads() == []
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(

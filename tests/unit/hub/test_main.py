@@ -1,6 +1,8 @@
 """What the container says, line by line, and its status."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ def test_a_wish_survives_its_way_into_the_container(store: Store, hub: HubServer
     wish = Wish(hub=MODEL, revision="v1", code=True, commit="1" * 40)
 
     assert wish_from(json.loads(json.dumps(as_json(wish)))) == wish
+
+
+def test_the_container_needs_nothing_but_huggingface_hub() -> None:
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(("pydantic", "docker", "rich")))  # None: cannot be imported
+import vllmstack.hub.__main__, vllmstack.hub.download
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pull_says_how_far_it_is_and_ends_with_what_there_is(run: Any, store: Store, hub: HubServer) -> None:

@@ -146,7 +146,13 @@ def test_an_index_that_names_what_is_not_there() -> None:
     assert refusal(*there, shards=()) == f"{INDEX} names no file"
 
 
-@pytest.mark.parametrize("path", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\evil.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\evil.json"),
+        "x\n/../../../../models--other--m/snapshots/COMMIT/model.safetensors",
+    ],
+)
 def test_a_path_that_leads_out_of_the_folder_refuses_the_whole_repository(path: str) -> None:
     assert refusal("config.json", "model.safetensors", path).startswith("has a file outside its folder")
 
