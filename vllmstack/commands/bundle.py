@@ -81,7 +81,7 @@ def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_
     with interruptible(), contextlib.ExitStack() as until_written:
         images = _images(project, deployment, client, with_loadtest=with_loadtest)
         volume = until_written.enter_context(HubVolume(client, images[0].id))
-        filled = [*local, *(_fetched(folder, volume, file) for folder in folders if folder.hub)]
+        filled = [*local, *(_fetched(folder, volume, file) for folder in folders if folder.wish)]
         sources = [source for one in filled for source in one.sources]
         if with_project:
             wheels = Path(until_written.enter_context(tempfile.TemporaryDirectory(prefix="vllmstack-wheels-")))
@@ -119,8 +119,8 @@ def _local(folder: Folder, file: str) -> _Filled:
 
 
 def _fetched(folder: Folder, volume: HubVolume, file: str) -> _Filled:
-    assert folder.hub  # noqa: S101 - asked for by the caller
-    snapshot = volume.snapshot(folder.hub, folder.revision)
+    assert folder.wish  # noqa: S101 - asked for by the caller
+    snapshot = volume.snapshot(folder.wish)
     return _filled(folder, f"{snapshot.hub}@{snapshot.commit}", snapshot.files, file)
 
 

@@ -192,6 +192,10 @@ def test_a_hub_models_snapshot_becomes_a_folder(
     (repository / "refs" / "main").write_text(commit)
     (repository / "blobs" / "a").write_bytes(WEIGHTS)
     (repository / "snapshots" / commit / "model.safetensors").symlink_to("../../blobs/a")
+    manifest = tmp_path / "volume" / "manifests" / "models--org--llama" / f"{commit}.json"
+    manifest.parent.mkdir(parents=True)
+    file = {"path": "model.safetensors", "size": len(WEIGHTS), "sha256": "a" * 64}
+    manifest.write_text(json.dumps({"hub": "org/llama", "commit": commit, "files": [file]}))
     store.volumes_here["vllmstack_hub-cache"] = tmp_path / "volume"
     clone.deployment(SMOKE.replace("{directory: ../models/smoke}", "{hub: org/llama}"))
 
