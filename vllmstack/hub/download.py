@@ -248,6 +248,7 @@ class Download:
             began_with = self._append(wish, commit, file, part)
             found = digest_of(part, file)
             if found == file.digest:
+                _sync(part)  # else the manifest may outlive a power loss, and the content not
                 part.replace(self._store.blob(wish.hub, file))
                 return
             self._progress.add(-part.stat().st_size)
@@ -282,6 +283,11 @@ class Download:
 def _has_digest(file: HubFile) -> bool:
     """A digest becomes a file's name: whatever else the hub says is none."""
     return bool(_SHA256.fullmatch(file.sha256) if file.sha256 else _GIT_BLOB.fullmatch(file.blob))
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 class _Stopped(Exception):

@@ -1,6 +1,7 @@
 """Pulling from a hub that works, and from one that does not: huggingface_hub over real HTTP."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -63,6 +64,18 @@ def test_what_vllm_needs_lies_where_vllm_looks_for_it_offline(
     assert {file.path for file in found.files} == NEEDED
     assert found.commit == "1" * 40
     assert len(hub.requests) == asked
+
+
+def test_content_is_on_the_disk_before_it_has_its_name_and_its_manifest(
+    store: Store, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+
+    found = pull(store, hub)
+
+    manifest = f".{found.commit}.json.new"
+    assert set(synced[: synced.index(manifest)]) == {f"{file.digest}.part" for file in found.files}
 
 
 def test_what_is_there_already_costs_no_word_with_the_hub(store: Store, hub: HubServer) -> None:
