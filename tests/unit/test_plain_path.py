@@ -10,6 +10,6 @@ def test_paths_inside_a_folder(path: str) -> None:
     assert is_plain_path(path)
 
 
-@pytest.mark.parametrize("path", ["", "/a", "a/", "../a", "a/../b", ".", "a\nb", "a\0b", "a\\b", "a" * 256])
+@pytest.mark.parametrize("path", ["", "/a", "a/", "../a", "a/../b", ".", "a\nb", "a\0b", "a\\b", "a" * 256, "a/\udcff"])
 def test_paths_that_are_none(path: str) -> None:
     assert not is_plain_path(path)

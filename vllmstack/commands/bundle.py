@@ -104,10 +104,15 @@ def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_
 
 
 def _refuse_target(target: Path) -> None:
-    if target.exists():
+    try:
+        is_there, has_folder = target.exists(), target.absolute().parent.is_dir()
+    except OSError as error:
+        fact = f"cannot be written: {error.strerror}"
+        raise InvalidInput(Problem(file=str(target), fact=fact, hint="name another file by --output")) from None
+    if is_there:
         hint = "remove it, or name another file by --output"
         raise InvalidInput(Problem(file=str(target), fact="is there already", hint=hint))
-    if not target.absolute().parent.is_dir():
+    if not has_folder:
         raise InvalidInput(
             Problem(file=str(target), fact="its folder is not there", hint="make the folder, or name another file")
         )

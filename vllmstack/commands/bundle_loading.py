@@ -66,11 +66,11 @@ def load_bundle(file: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    if not file.is_file():
-        fact = "is a folder" if file.is_dir() else "there is no such file"
-        hint = "name a file that `vllmstack bundle` wrote; a load test takes its scenario by `--scenario`"
-        raise InvalidInput(Problem(file=str(file), fact=fact, hint=hint))
     try:
+        if not file.is_file():
+            fact = "is a folder" if file.is_dir() else "there is no such file"
+            hint = "name a file that `vllmstack bundle` wrote; a load test takes its scenario by `--scenario`"
+            raise InvalidInput(Problem(file=str(file), fact=fact, hint=hint))
         stream = file.open("rb")
     except OSError as error:
         fact = f"cannot be read: {error.strerror}"

@@ -163,9 +163,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _source(file: Path, path: str) -> Source:
     if not is_plain_path(path):
-        raise InvalidInput(
-            Problem(file=str(file), fact="has a name that a bundle cannot hold", hint="rename it, without `\\`")
-        )
+        shown = os.fsencode(file).decode(errors="replace")
+        hint = "rename it: UTF-8, without control characters and `\\`"
+        raise InvalidInput(Problem(file=shown, fact="has a name that a bundle cannot hold", hint=hint))
     state = file.stat()
     with file.open("rb"):  # an error now, not after an hour
         pass

@@ -45,10 +45,11 @@ def selected(files: Sequence[HubFile], wish: Wish, shards: Collection[str] | Non
     there = {file.path: file for file in files}
     if outside := [path for path in there if not is_plain_path(path)]:
         raise _refused(wish, f"has a file outside its folder: {outside[0]!r}", "do not use this repository")
-    names = {path for path in there if _is_text(path)}
+    names = {path for path in there if _is_text(path)} | _weights(there, wish, shards)
+    if not names:
+        raise _refused(wish, "has neither configuration nor tokenizer as vLLM reads them", "check the id")
     if wish.code:
         names |= {path for path in there if path.endswith(".py")}
-    names |= _weights(there, wish, shards)
     return [there[name] for name in sorted(names)]
 
 

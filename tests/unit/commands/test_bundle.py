@@ -249,6 +249,31 @@ def test_a_folder_that_is_not_there_is_one_line(vllmstack: Run, store: ImageStor
     assert (done.status, done.err.splitlines()[0]) == (1, "vllmstack: nowhere/x.tar: its folder is not there")
 
 
+def test_a_path_that_may_not_be_looked_at_is_one_line(
+    vllmstack: Run, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        if "closed" in path.parts:  # as another user's folder does
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+
+    bundled = vllmstack("bundle", "smoke", "--output", "closed/x.tar")
+    loaded = vllmstack("load", "closed/x.tar")
+
+    assert (bundled.status, bundled.err) == (
+        1,
+        "vllmstack: closed/x.tar: cannot be written: Permission denied\n  hint: name another file by --output\n",
+    )
+    assert (loaded.status, loaded.err) == (
+        1,
+        "vllmstack: closed/x.tar: cannot be read: Permission denied\n  hint: check its permissions\n",
+    )
+
+
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     vllmstack: Run, store: ImageStore, clone: Clone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

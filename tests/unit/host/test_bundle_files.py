@@ -60,6 +60,18 @@ def test_a_name_that_an_archive_cannot_hold_is_one_line(folder: Path) -> None:
         folder_files(folder)
 
 
+def test_a_name_that_is_no_utf_8_is_one_line_that_can_be_printed(folder: Path) -> None:
+    Path(os.fsdecode(bytes(folder) + b"/a\xff")).write_text("")
+
+    with pytest.raises(InvalidInput) as caught:
+        folder_files(folder)
+
+    assert str(caught.value) == (
+        f"{folder}/a\N{REPLACEMENT CHARACTER}: has a name that a bundle cannot hold\n"
+        "  hint: rename it: UTF-8, without control characters and `\\`"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_one_line(folder: Path) -> None:
     (folder / "config.json").chmod(0)

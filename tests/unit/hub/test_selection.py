@@ -117,6 +117,14 @@ def test_a_tokenizer_needs_no_weights() -> None:
     assert taken("tokenizer.json", "model.safetensors", "pytorch_model.bin", use=Use.CONFIG) == ["tokenizer.json"]
 
 
+@pytest.mark.parametrize("there", [("README.md", "m-q4.gguf"), ("README.md", "tokenization.py")])
+def test_a_tokenizers_repository_without_any_is_refused(there: tuple[str, ...]) -> None:
+    fact = "has neither configuration nor tokenizer as vLLM reads them"
+
+    assert refusal(*there, use=Use.CONFIG) == fact
+    assert refusal(*there, use=Use.CONFIG, code=True) == fact
+
+
 def test_pickles() -> None:
     there = (
         "config.json",
