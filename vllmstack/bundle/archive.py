@@ -13,12 +13,12 @@ from vllmstack.bundle.manifest import (
     LARGEST_TEXT_BYTES,
     MANIFEST,
     Manifest,
-    is_plain_path,
     not_a_bundle,
     read_manifest,
 )
 from vllmstack.deployment.yaml_file import LARGEST_BYTES
 from vllmstack.errors import HostError, InvalidInput, Problem
+from vllmstack.plain_path import is_plain_path
 
 CHUNK_BYTES = 1 << 20
 END = bytes(2 * tarfile.BLOCKSIZE)
@@ -114,7 +114,7 @@ class ArchiveReader:
         self._file = file
 
     def verify(self, moved: Moved = lambda _: None) -> Verified:
-        """Reads all of it: each member is one that the manifest names, once, with its checksum.
+        """Reads all of it: each member is one that the manifest names, once, with its checksum; the checksums are last.
 
         Raises:
             InvalidInput: it is no bundle, one of another format, cut short, damaged, or has members that do not
@@ -124,7 +124,8 @@ class ArchiveReader:
         manifest: Manifest | None = None
         sizes: dict[str, int] = {}
         deployment = b""
-        for path, size, chunks in self.members():
+        members = self.members()
+        for path, size, chunks in members:
             if path in sums:
                 raise self._wrong("is there twice", place=path)
             if manifest is None:
@@ -135,6 +136,8 @@ class ArchiveReader:
             elif path == CHECKSUMS:
                 text = self._text(path, size, chunks)
                 self._compare(text, manifest, sums)
+                if more := next(members, None):
+                    raise self._wrong("comes after the checksums, so that none is its own", place=more[0])
                 deployment_text = deployment.decode(errors="replace")
                 return Verified(manifest=manifest, deployment_text=deployment_text, identity=identity_of(text))
             else:

@@ -10,8 +10,10 @@ from typing import Any
 from vllmstack.bundle.deployment_text import Place
 from vllmstack.bundle.manifest import ADAPTERS, MODELS
 from vllmstack.deployment.adapters import OPTION, adapters_of
+from vllmstack.deployment.hub_models import wishes_of
 from vllmstack.deployment.model import Deployment, Model
 from vllmstack.errors import InvalidInput, Problem
+from vllmstack.hub.wishes import Use, Wish
 from vllmstack.planning.placement import model_slug
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
@@ -37,12 +39,12 @@ class Folder:
     place: str
     """In the deployment file."""
     directory: Path | None = None
-    hub: str | None = None
-    revision: str | None = None
+    wish: Wish | None = None
+    """What the hub's cache must have of it."""
 
     @property
     def described(self) -> str:
-        return self.hub or str(self.directory)
+        return self.wish.hub if self.wish else str(self.directory)
 
 
 def folders_of(deployment: Deployment, file: str) -> list[Folder]:
@@ -56,14 +58,13 @@ def folders_of(deployment: Deployment, file: str) -> list[Folder]:
         raise InvalidInput(problems)
     folders = []
     for index, model in enumerate(deployment.models):
-        source, slug = model.source, model_slug(model)
+        slug = model_slug(model)
         folders.append(
             Folder(
                 archived_as=f"{MODELS}/{slug}",
                 place=f"models/{index}/source",
-                directory=source.directory,
-                hub=source.hub,
-                revision=source.revision,
+                directory=model.source.directory,
+                wish=next(iter(wishes_of(model)), None),  # the model itself; a second repository was refused above
             )
         )
         for number, adapter in enumerate(adapters_of(model.serve), start=1):
@@ -72,7 +73,7 @@ def folders_of(deployment: Deployment, file: str) -> list[Folder]:
                     archived_as=f"{ADAPTERS}/{slug}-{number}",
                     place=f"models/{index}/serve/{OPTION}",
                     directory=adapter.folder,
-                    hub=None if adapter.folder else adapter.path,
+                    wish=None if adapter.folder else Wish(hub=adapter.path, use=Use.ADAPTER),
                 )
             )
     return folders

@@ -4,7 +4,6 @@ The archive is a plain tar: weights do not compress, images are compressed one b
 nothing but `tar`. Its last member, ``SHA256SUMS``, has sha256sum's own form.
 """
 
-import re
 from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
@@ -12,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from vllmstack.deployment.model import Name
 from vllmstack.errors import InvalidInput, Problem
+from vllmstack.plain_path import is_plain_path
 
 FORMAT = 1
 """Raised when an older vllmstack could not read what a newer one writes."""
@@ -24,14 +24,6 @@ SUFFIX = ".bundle.tar"
 LARGEST_TEXT_BYTES = 64 << 20
 """Of manifest and checksums, each: a quarter of a million files."""
 COPY_AGAIN = "copy the bundle again; `sha256sum` of it on both hosts tells whether the copies agree"
-
-_PART = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
-
-
-def is_plain_path(path: str) -> bool:
-    """Whether it stays below the folder that it is unpacked to: relative, without ``..`` and control characters."""
-    parts = path.split("/")
-    return all(_PART.fullmatch(part) and part not in (".", "..") for part in parts)
 
 
 def _plain(path: str) -> str:

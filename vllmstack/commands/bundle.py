@@ -81,7 +81,7 @@ def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_
     with interruptible(), contextlib.ExitStack() as until_written:
         images = _images(project, deployment, client, with_loadtest=with_loadtest)
         volume = until_written.enter_context(HubVolume(client, images[0].id))
-        filled = [*local, *(_fetched(folder, volume, file) for folder in folders if folder.hub)]
+        filled = [*local, *(_fetched(folder, volume, file) for folder in folders if folder.wish)]
         sources = [source for one in filled for source in one.sources]
         if with_project:
             wheels = Path(until_written.enter_context(tempfile.TemporaryDirectory(prefix="vllmstack-wheels-")))
@@ -104,10 +104,15 @@ def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_
 
 
 def _refuse_target(target: Path) -> None:
-    if target.exists():
+    try:
+        is_there, has_folder = target.exists(), target.absolute().parent.is_dir()
+    except OSError as error:
+        fact = f"cannot be written: {error.strerror}"
+        raise InvalidInput(Problem(file=str(target), fact=fact, hint="name another file by --output")) from None
+    if is_there:
         hint = "remove it, or name another file by --output"
         raise InvalidInput(Problem(file=str(target), fact="is there already", hint=hint))
-    if not target.absolute().parent.is_dir():
+    if not has_folder:
         raise InvalidInput(
             Problem(file=str(target), fact="its folder is not there", hint="make the folder, or name another file")
         )
@@ -119,8 +124,8 @@ def _local(folder: Folder, file: str) -> _Filled:
 
 
 def _fetched(folder: Folder, volume: HubVolume, file: str) -> _Filled:
-    assert folder.hub  # noqa: S101 - asked for by the caller
-    snapshot = volume.snapshot(folder.hub, folder.revision)
+    assert folder.wish  # noqa: S101 - asked for by the caller
+    snapshot = volume.snapshot(folder.wish)
     return _filled(folder, f"{snapshot.hub}@{snapshot.commit}", snapshot.files, file)
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from vllmstack import __version__
 from vllmstack.bundle.archive import ArchiveReader, Verified, counted
 from vllmstack.bundle.contents import key_file, receiver_files, tls_files
-from vllmstack.bundle.manifest import DEPLOYMENT, BundledImage
+from vllmstack.bundle.manifest import CHECKSUMS, DEPLOYMENT, BundledImage
 from vllmstack.commands.byte_progress import byte_progress
 from vllmstack.commands.preparation import shown_path
 from vllmstack.commands.up import bring_up
@@ -66,11 +66,11 @@ def load_bundle(file: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[BinaryIO]:
-    if not file.is_file():
-        fact = "is a folder" if file.is_dir() else "there is no such file"
-        hint = "name a file that `vllmstack bundle` wrote; a load test takes its scenario by `--scenario`"
-        raise InvalidInput(Problem(file=str(file), fact=fact, hint=hint))
     try:
+        if not file.is_file():
+            fact = "is a folder" if file.is_dir() else "there is no such file"
+            hint = "name a file that `vllmstack bundle` wrote; a load test takes its scenario by `--scenario`"
+            raise InvalidInput(Problem(file=str(file), fact=fact, hint=hint))
         stream = file.open("rb")
     except OSError as error:
         fact = f"cannot be read: {error.strerror}"
@@ -131,6 +131,8 @@ def _bring(reader: ArchiveReader, bundle: Verified, folder: Path, client: docker
         with contextlib.ExitStack() as whole, byte_progress("loading", total) as moved:
             part = None if here else whole.enter_context(_new_folder(folder))
             for path, _, chunks in reader.members():
+                if path == CHECKSUMS:
+                    break  # what another program appends meanwhile was never verified
                 if path in absent:
                     _load_image(loaded, absent[path], chunks)
                     moved(absent[path].size_bytes)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from vllmstack.deployment import messages
@@ -16,6 +16,7 @@ from vllmstack.deployment.model import Flag, Part, Whole
 from vllmstack.errors import InvalidInput, Problem
 from vllmstack.hub.selection import has_weights
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish
+from vllmstack.plain_path import is_plain_path
 
 FILE = "models.lock"
 REFERENCE = "docs/guides/models.md"
@@ -54,6 +55,14 @@ class Locked(Part):
     code: Flag = Field(default=False, description="With its Python files, for `trust_remote_code`.")
     pickles: Flag = Field(default=False, description="Its weights are pickles, and somebody allowed them.")
     files: dict[str, LockedFile] = Field(min_length=1, description="Those that vLLM needs, by path.")
+
+    @field_validator("files")
+    @classmethod
+    def _stay_in_the_folder(cls, files: dict[str, LockedFile]) -> dict[str, LockedFile]:
+        if outside := [path for path in files if not is_plain_path(path)]:
+            fact = f"{outside[0]!r} leads out of the model's folder"
+            raise PydanticCustomError("problem", "{fact}", {"fact": fact, "hint": _AGAIN})
+        return files
 
     @property
     def hub_files(self) -> tuple[HubFile, ...]:

@@ -1,17 +1,20 @@
 """Files of this host that go into a bundle, and the folder that a bundle is unpacked to."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from vllmstack.bundle.archive import CHUNK_BYTES, Source
-from vllmstack.bundle.manifest import CLONE, is_plain_path
+from vllmstack.bundle.manifest import CLONE
 from vllmstack.errors import HostError, InvalidInput, Problem
 from vllmstack.host.processes import run
+from vllmstack.plain_path import is_plain_path
 from vllmstack.project import Project
 
 WHEELS = "wheels"
@@ -99,14 +102,18 @@ def appearing_whole(target: Path) -> Iterator[Path]:
     """A path beside ``target`` to write a file or a folder to: it becomes ``target`` at the end, or goes.
 
     Raises:
-        HostError: it cannot be written: the disk is full, the folder another user's.
+        HostError: it cannot be written: the disk is full, the folder another user's; or another process writes it.
     """
     part = target.with_name(f".{target.name}.part")
     try:
-        _remove(part)  # of one that was killed
-        yield part
-        part.rename(target)
-        _sync_folder(target.parent)
+        with _alone(target):
+            try:
+                _remove(part)  # of one that was killed
+                yield part
+                part.rename(target)
+                _sync_folder(target.parent)
+            finally:
+                _remove(part)
     except OSError as error:
         raise HostError(
             Problem(
@@ -114,8 +121,29 @@ def appearing_whole(target: Path) -> Iterator[Path]:
                 hint="nothing of it was kept; look at `df -h` and at who owns the folder",
             )
         ) from None
-    finally:
-        _remove(part)
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Nobody else writes ``target`` within the block: its half has one name, so that what a kill leaves is found."""
+    lock = target.with_name(f".{target.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as stream:
+        if _is_taken(stream):
+            hint = "wait for its end, or name another file"
+            raise HostError(Problem(file=str(target), fact="is being written by another process", hint=hint))
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _is_taken(stream: TextIO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return os.fstat(stream.fileno()).st_nlink == 0  # removed by its owner just now: the next one makes another
 
 
 def _remove(path: Path) -> None:
@@ -135,9 +163,9 @@ def _sync_folder(folder: Path) -> None:
 
 def _source(file: Path, path: str) -> Source:
     if not is_plain_path(path):
-        raise InvalidInput(
-            Problem(file=str(file), fact="has a name that a bundle cannot hold", hint="rename it, without `\\`")
-        )
+        shown = os.fsencode(file).decode(errors="replace")
+        hint = "rename it: UTF-8, without control characters and `\\`"
+        raise InvalidInput(Problem(file=shown, fact="has a name that a bundle cannot hold", hint=hint))
     state = file.stat()
     with file.open("rb"):  # an error now, not after an hour
         pass

@@ -12,7 +12,7 @@ import docker
 import docker.errors
 
 from vllmstack.deployment.model import Engine, GpuAccess
-from vllmstack.errors import Problem
+from vllmstack.errors import HostError, Problem
 from vllmstack.host.containers import containers
 from vllmstack.host.docker_engine import (
     COMPOSE_OLDEST,
@@ -264,12 +264,18 @@ def _token_checks(project: Project, plan: Plan) -> Iterable[Check]:
     gated = [model for model in plan.deployment.models if model.source.gated]
     if not gated:
         return
-    token = hub_token(project)
+    mend = "accept the licence on the model's page, then `export HF_TOKEN=…` (it is kept in secrets/hub_token)"
+    try:
+        token = hub_token(project)
+        found = "a token" if token else "none"
+    except HostError as error:
+        (problem,) = error.problems
+        token, found, mend = None, f"none: {problem.file} {problem.fact}", problem.hint
     names = ", ".join(str(model.source.hub) for model in gated)
     yield Check(
         name="HF_TOKEN",
         required=f"a Hugging Face token for {names}",
-        found="a token" if token else "none",
+        found=found,
         good=bool(token),
-        mend="accept the licence on the model's page, then `export HF_TOKEN=…` (it is kept in secrets/hub_token)",
+        mend=mend,
     )

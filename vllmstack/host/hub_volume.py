@@ -1,13 +1,15 @@
 """Snapshots of hub models in the stack's volume `hub-cache`, read through a container that is made and never started.
 
 The volume holds huggingface_hub's cache (its guide "Understand caching"): a snapshot is a folder of links to blobs.
+That the folder is there says nothing: what is whole, and was checked, has a manifest (``vllmstack.hub.store``).
 """
 
 import contextlib
+import json
 import posixpath
 import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import IO, cast
 
@@ -18,17 +20,20 @@ from docker.models.containers import Container
 from vllmstack.bundle.archive import CHUNK_BYTES, Source
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.bundle_images import daemon_errors_said_clearly
+from vllmstack.hub import wishes
+from vllmstack.hub.selection import has_weights
 from vllmstack.project import compose_project_name
 
 VOLUME = "hub-cache"
 _MOUNT = "/hub"
 _CACHE = f"{_MOUNT}/hub"
 """`$HF_HOME/hub` of the engines, whose HF_HOME is the volume."""
+_MANIFESTS = f"{_MOUNT}/manifests"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """A revision of a hub repository, as far as it was downloaded."""
+    """A revision of a hub repository, whole."""
 
     hub: str
     commit: str
@@ -51,28 +56,45 @@ class HubVolume:
             with contextlib.suppress(docker.errors.APIError):
                 self._container.remove(force=True)
 
-    def snapshot(self, hub: str, revision: str | None) -> Snapshot:
-        """The revision that is in the volume; "main" where none is named.
+    def snapshot(self, wish: wishes.Wish) -> Snapshot:
+        """The revision that is in the volume, with the files of its manifest.
 
         Raises:
-            HostError: the volume has none of it.
+            HostError: the volume has none of it, not all of it, or no weights where the wish is for these.
         """
-        repository = f"{_CACHE}/models--{hub.replace('/', '--')}"
-        name = revision or "main"
+        folder = f"models--{wish.hub.replace('/', '--')}"
+        repository, name = f"{_CACHE}/{folder}", wish.revision
         try:
             commit = self._text(f"{repository}/refs/{name}").strip() or name
         except docker.errors.NotFound:
             commit = name
         try:
-            files = tuple(self._files(f"{repository}/snapshots/{commit}"))
+            wanted = self._manifest(f"{_MANIFESTS}/{folder}/{commit}.json", wish)
+            there = {one.path: one for one in self._files(f"{repository}/snapshots/{commit}")} if wanted else {}
         except docker.errors.NotFound:
+            wanted, there = {}, {}
+        files = tuple(one for path, size in wanted.items() if (one := there.get(path)) and one.size_bytes == size)
+        if not wanted or len(files) < len(wanted):
             raise HostError(
                 Problem(
-                    fact=f"{hub} (revision {name}) is not in the volume {VOLUME}: its weights were not downloaded yet",
-                    hint=f"`vllmstack models pull {hub}` downloads them",
+                    fact=f"{wish.hub} (revision {name}) is not in the volume {VOLUME}: its weights were not downloaded "
+                    "yet",
+                    hint=f"`vllmstack models pull {wish.hub}` downloads them",
                 )
-            ) from None
-        return Snapshot(hub=hub, commit=commit, files=files)
+            )
+        return Snapshot(hub=wish.hub, commit=commit, files=files)
+
+    def _manifest(self, file: str, wish: wishes.Wish) -> dict[str, int]:
+        """Bytes by path of the files that were checked; none where these are not what is wished for."""
+        text = self._text(file)
+        try:
+            found = wishes.snapshot_from(json.loads(text))
+        except (ValueError, KeyError, TypeError):
+            return {}
+        # Pickles are there only where somebody allowed them, which the deployment itself does not say.
+        if not has_weights(found.files, replace(wish, pickles=found.pickles)):
+            return {}
+        return {one.path: one.size for one in found.files}
 
     def _files(self, folder: str) -> Iterator[Source]:
         with _archive(self._stream(folder)) as archive:

@@ -10,6 +10,7 @@ from vllmstack.deployment.api_keys import ApiKey, gateway_text, new_secret
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.key_file import read_keys
+from vllmstack.hub.tokens import token_in
 from vllmstack.project import Project
 
 GRAFANA_PASSWORD = "grafana_admin_password"  # noqa: S105 - a file's name
@@ -31,7 +32,7 @@ def prepare_secrets(project: Project, deployment: Deployment) -> None:
     user of its own and Compose mounts them as they are.
 
     Raises:
-        HostError: the folder is another user's, or cannot be written.
+        HostError: the folder is another user's, or cannot be written; the token is none.
     """
     with _said_clearly(project):
         _prepare(project, deployment)
@@ -41,7 +42,7 @@ def prepare_hub_token(project: Project) -> Path:
     """The file with the hub's token, or the empty one if nobody has one, for `vllmstack models`.
 
     Raises:
-        HostError: the folder is another user's, or cannot be written.
+        HostError: the folder is another user's, or cannot be written; the token is none.
     """
     with _said_clearly(project):
         _make_folder(project)
@@ -83,8 +84,8 @@ def _prepare(project: Project, deployment: Deployment) -> None:
         path.chmod(0o755 if path.is_dir() else 0o444)
     # With an empty file Grafana would take its own default.
     _own(project.secrets / GRAFANA_PASSWORD, lambda: secrets.token_urlsafe(24))
-    token = hub_token(project)
-    if token and any(model.source.gated for model in deployment.models):
+    # Whoever has no gated model is not kept from starting by what HF_TOKEN holds.
+    if any(model.source.gated for model in deployment.models) and (token := hub_token(project)):
         _write(project.secrets / HUB_TOKEN, token)
     gateway = deployment.gateway
     if gateway.api_keys_file:
@@ -101,13 +102,17 @@ def _make_folder(project: Project) -> None:
 
 
 def hub_token(project: Project) -> str | None:
-    """The Hugging Face token: HF_TOKEN, the file that HF_TOKEN_PATH or `hf auth login` keeps, or one kept before."""
+    """The Hugging Face token: HF_TOKEN, the file that HF_TOKEN_PATH or `hf auth login` keeps, or one kept before.
+
+    Raises:
+        HostError: what stands there is no token.
+    """
     if os.environ.get("HF_TOKEN"):
-        return os.environ["HF_TOKEN"].strip()
+        return token_in(os.environ["HF_TOKEN"], "HF_TOKEN")
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     for file in (Path(os.environ.get("HF_TOKEN_PATH", home / "token")), project.secrets / HUB_TOKEN):
         with contextlib.suppress(OSError):  # not there, or another user's
-            if token := file.read_text().strip():
+            if token := token_in(file.read_text(errors="replace"), str(file)):
                 return token
     return None
 

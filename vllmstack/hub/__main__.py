@@ -23,6 +23,7 @@ from typing import Any
 
 from vllmstack.errors import EXIT_FAILED, Problem, VllmstackError
 from vllmstack.hub.store import Store
+from vllmstack.hub.tokens import token_in
 from vllmstack.hub.wishes import Snapshot, Wish, as_json, wish_from
 
 TOKEN_FILE = Path("/run/secrets/hub_token")
@@ -156,7 +157,7 @@ def _telling(line: Callable[[], None]) -> Iterator[None]:
 
 def _token() -> str | None:
     try:
-        return TOKEN_FILE.read_text().strip() or None
+        return token_in(TOKEN_FILE.read_text(errors="replace"), "secrets/hub_token") or None
     except OSError:
         return None
 

@@ -7,6 +7,7 @@ file in another process, nor look at a checksum: so files are fetched into `.par
 import contextlib
 import json
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -18,7 +19,7 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import FileMetadataError
+from huggingface_hub.errors import FileMetadataError, HFValidationError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -36,6 +37,9 @@ ATTEMPTS = 2
 """The second from the beginning: the half of an earlier download may be what is wrong."""
 
 GIB = 1024**3
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_GIT_BLOB = re.compile(r"[0-9a-f]{40}")
 
 
 class Progress:
@@ -80,11 +84,14 @@ class Hub:
 
         Raises:
             FileMetadataError: what answers is no hub.
+            HFValidationError: the wish names what can be no repository; nobody was asked.
         """
         api = HfApi(endpoint=self.endpoint, token=self.token or False)
         revision = wish.revision if wish.update else wish.commit or wish.revision
         try:
             info = api.model_info(wish.hub, revision=revision, files_metadata=True, timeout=30)
+        except HFValidationError:
+            raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if isinstance(error, OSError):  # the hub's own complaints are OSErrors, some of them ValueErrors too
                 raise
@@ -94,7 +101,7 @@ class Hub:
             for one in info.siblings or ()
             if one.size is not None
         ]
-        if not info.sha or not COMMIT.fullmatch(info.sha) or not all(file.digest for file in files):
+        if not info.sha or not COMMIT.fullmatch(info.sha) or not all(map(_has_digest, files)):
             raise FileMetadataError("no commit, sizes or digests")
         return info.sha, files
 
@@ -241,6 +248,7 @@ class Download:
             began_with = self._append(wish, commit, file, part)
             found = digest_of(part, file)
             if found == file.digest:
+                _sync(part)  # else the manifest may outlive a power loss, and the content not
                 part.replace(self._store.blob(wish.hub, file))
                 return
             self._progress.add(-part.stat().st_size)
@@ -270,6 +278,16 @@ class Download:
     def _part(self, wish: Wish, file: HubFile) -> Path:
         blob = self._store.blob(wish.hub, file)
         return blob.with_name(blob.name + PART)
+
+
+def _has_digest(file: HubFile) -> bool:
+    """A digest becomes a file's name: whatever else the hub says is none."""
+    return bool(_SHA256.fullmatch(file.sha256) if file.sha256 else _GIT_BLOB.fullmatch(file.blob))
+
+
+def _sync(file: Path) -> None:
+    with file.open("rb") as stream:
+        os.fsync(stream.fileno())
 
 
 class _Stopped(Exception):

@@ -27,7 +27,7 @@ def problem_of(error: Exception, wish: Wish, *, endpoint: str, has_token: bool) 
     return Problem(file=wish.hub, fact=fact, hint=hint) if fact else None
 
 
-def _told(error: Exception, wish: Wish, endpoint: str, has_token: bool) -> tuple[str, str] | None:  # noqa: PLR0911
+def _told(error: Exception, wish: Wish, endpoint: str, has_token: bool) -> tuple[str, str] | None:  # noqa: PLR0911, PLR0912
     match error:
         case CorruptFile():
             return str(error), "pull again; if it stays so, the mirror or the proxy on the way changes files"
@@ -46,6 +46,10 @@ def _told(error: Exception, wish: Wish, endpoint: str, has_token: bool) -> tuple
             return _status(error, endpoint, has_token)
         case errors.FileMetadataError():
             return f"{endpoint} does not answer as a hub does", "check HF_ENDPOINT, and a proxy on the way"
+        case errors.HFValidationError():
+            return "is no hub id", "write ORGANISATION/NAME as the hub shows it: at most 96 characters, no -- and no .."
+        case httpx2.LocalProtocolError():  # its words may quote a header, and so the token
+            return f"{endpoint} cannot be asked: the request is none of HTTP", "check HF_ENDPOINT and the token"
         case httpx2.HTTPError():
             return f"{endpoint} cannot be reached: {_reason(error)}", MIRROR
         case OSError() if error.errno in FULL:

@@ -5,12 +5,12 @@ pickles, only the shards that the index names, `load_format: mistral` for consol
 transformers reads beside the weights.
 """
 
-import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from vllmstack.errors import InvalidInput, Problem
 from vllmstack.hub.wishes import HubFile, Use, Wish
+from vllmstack.plain_path import is_plain_path
 
 INDEX = "model.safetensors.index.json"
 MISTRAL_INDEX = "consolidated.safetensors.index.json"
@@ -26,8 +26,6 @@ NOT_READ = ("*.index.json", "params.json", "trainer_state.json", "all_results.js
 LAYERS = "[0-9]_*/*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*")
-
-_SAFE_PATH = re.compile(r"(?!/)(?!.*(^|/)\.\.?(/|$))[^\0\\]+")
 
 
 def index_of(files: Iterable[HubFile], wish: Wish) -> HubFile | None:
@@ -45,12 +43,13 @@ def selected(files: Sequence[HubFile], wish: Wish, shards: Collection[str] | Non
         InvalidInput: the repository does not hold what is asked for, or only in a form that is refused.
     """
     there = {file.path: file for file in files}
-    if outside := [path for path in there if not _SAFE_PATH.fullmatch(path)]:
+    if outside := [path for path in there if not is_plain_path(path)]:
         raise _refused(wish, f"has a file outside its folder: {outside[0]!r}", "do not use this repository")
-    names = {path for path in there if _is_text(path)}
+    names = {path for path in there if _is_text(path)} | _weights(there, wish, shards)
+    if not names:
+        raise _refused(wish, "has neither configuration nor tokenizer as vLLM reads them", "check the id")
     if wish.code:
         names |= {path for path in there if path.endswith(".py")}
-    names |= _weights(there, wish, shards)
     return [there[name] for name in sorted(names)]
 
 

@@ -58,7 +58,8 @@ class Store:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             found = snapshot_from(json.loads(self._manifest(hub, commit).read_text("utf-8")))
             folder = self._snapshot(hub, commit)
-            if all((folder / file.path).stat().st_size == file.size for file in found.files):
+            # Without any file, which an older release kept, there is nothing to serve or to lock.
+            if found.files and all((folder / file.path).stat().st_size == file.size for file in found.files):
                 return found
         return None
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from vllmstack.bundle.archive import ArchiveReader, ArchiveWriter, Verified, identity_of
+from vllmstack.bundle.archive import END, ArchiveReader, ArchiveWriter, Verified, identity_of
 from vllmstack.bundle.manifest import CHECKSUMS, DEPLOYMENT, MANIFEST, BundledFile, BundledImage, Manifest
 from vllmstack.errors import HostError, InvalidInput
 
@@ -228,6 +228,21 @@ def test_a_member_that_is_there_twice_is_refused() -> None:
         writer.add(DEPLOYMENT, [b"name: other\n"])
 
     assert refusal(written(add)) == f"x.bundle.tar: deployment.yaml: is there twice{AGAIN}"
+
+
+@pytest.mark.parametrize("path", [IMAGE.member, "models/smoke/other", CHECKSUMS])
+def test_a_member_after_the_checksums_is_refused(path: str) -> None:
+    stream = io.BytesIO()
+    ArchiveWriter(stream, made=0).add(path, [b"evil"])
+    content = written()
+
+    assert refusal(content[: -len(END)] + stream.getvalue() + END) == (
+        f"x.bundle.tar: {path}: comes after the checksums, so that none is its own{AGAIN}"
+    )
+
+
+def test_what_comes_after_the_archives_end_is_no_member() -> None:
+    assert verify(written() + written()).manifest == manifest()
 
 
 def test_a_member_that_is_missing_is_named() -> None:

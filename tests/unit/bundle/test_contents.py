@@ -9,6 +9,7 @@ import pytest
 from vllmstack.bundle.contents import changed_values, folders_of, missing_weights, receiver_files
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import InvalidInput
+from vllmstack.hub.wishes import Use, Wish
 
 MODEL: dict[str, Any] = {"name": "Llama 3.2".replace(" ", "-"), "source": {"hub": "org/llama", "revision": "v1"}}
 
@@ -26,11 +27,11 @@ def test_each_model_and_adapter_has_a_folder_of_its_own() -> None:
 
     found = folders_of(deployment(models=[MODEL, local]), "chat.yaml")
 
-    assert [(one.archived_as, one.described, one.revision) for one in found] == [
-        ("models/llama-3-2", "org/llama", "v1"),
+    assert [(one.archived_as, one.described, one.wish) for one in found] == [
+        ("models/llama-3-2", "org/llama", Wish(hub="org/llama", revision="v1")),
         ("models/smoke", "/data/smoke", None),
         ("adapters/smoke-1", "/data/a", None),
-        ("adapters/smoke-2", "org/b", None),
+        ("adapters/smoke-2", "org/b", Wish(hub="org/b", use=Use.ADAPTER)),
     ]
 
 

@@ -1,6 +1,7 @@
 """`vllmstack bundle` and `vllmstack load BUNDLE`: what goes over, what is refused, and what is never left behind."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -16,6 +17,7 @@ import yaml
 
 from tests.unit.conftest import SMOKE, Clone, Outcome, Programs
 from tests.unit.image_store import ImageStore, StoredImage
+from vllmstack.bundle.archive import END, ArchiveWriter
 from vllmstack.deployment.api_keys import keys_text, make_key
 from vllmstack.host import image_supply
 from vllmstack.host.image_supply import SOURCE_LABEL, ImageSupply
@@ -190,6 +192,10 @@ def test_a_hub_models_snapshot_becomes_a_folder(
     (repository / "refs" / "main").write_text(commit)
     (repository / "blobs" / "a").write_bytes(WEIGHTS)
     (repository / "snapshots" / commit / "model.safetensors").symlink_to("../../blobs/a")
+    manifest = tmp_path / "volume" / "manifests" / "models--org--llama" / f"{commit}.json"
+    manifest.parent.mkdir(parents=True)
+    file = {"path": "model.safetensors", "size": len(WEIGHTS), "sha256": "a" * 64}
+    manifest.write_text(json.dumps({"hub": "org/llama", "commit": commit, "files": [file]}))
     store.volumes_here["vllmstack_hub-cache"] = tmp_path / "volume"
     clone.deployment(SMOKE.replace("{directory: ../models/smoke}", "{hub: org/llama}"))
 
@@ -241,6 +247,31 @@ def test_a_folder_that_is_not_there_is_one_line(vllmstack: Run, store: ImageStor
     done = vllmstack("bundle", "smoke", "--output", "nowhere/x.tar")
 
     assert (done.status, done.err.splitlines()[0]) == (1, "vllmstack: nowhere/x.tar: its folder is not there")
+
+
+def test_a_path_that_may_not_be_looked_at_is_one_line(
+    vllmstack: Run, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stat = Path.stat
+
+    def refusing(path: Path, **options: bool) -> os.stat_result:
+        if "closed" in path.parts:  # as another user's folder does
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return stat(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refusing)
+
+    bundled = vllmstack("bundle", "smoke", "--output", "closed/x.tar")
+    loaded = vllmstack("load", "closed/x.tar")
+
+    assert (bundled.status, bundled.err) == (
+        1,
+        "vllmstack: closed/x.tar: cannot be written: Permission denied\n  hint: name another file by --output\n",
+    )
+    assert (loaded.status, loaded.err) == (
+        1,
+        "vllmstack: closed/x.tar: cannot be read: Permission denied\n  hint: check its permissions\n",
+    )
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
@@ -429,6 +460,47 @@ def test_a_file_that_is_no_whole_bundle_is_one_line_and_changes_nothing(
     assert first == f"vllmstack: {BUNDLE}: {said}"
     assert hint.startswith("  hint: ")
     assert other_host.is_untouched()
+
+
+def append(file: Path, path: str, content: bytes) -> None:
+    """A member behind the last one."""
+    with file.open("r+b") as stream:
+        stream.seek(-len(END), os.SEEK_END)
+        ArchiveWriter(stream, made=0).add(path, [content])
+        stream.write(END)
+
+
+def test_a_second_image_of_the_same_name_behind_the_checksums_is_not_loaded(
+    vllmstack: Run, other_host: OtherHost
+) -> None:
+    vllmstack("bundle", "smoke")
+    append(Path(BUNDLE), "images/gateway.tar.gz", b"evil")
+    other_host.begins()
+
+    done = vllmstack("load", BUNDLE)
+
+    assert done.status == 1
+    assert done.err.splitlines()[0] == (
+        f"vllmstack: {BUNDLE}: images/gateway.tar.gz: comes after the checksums, so that none is its own"
+    )
+    assert other_host.is_untouched()
+
+
+def test_what_is_appended_after_it_was_verified_is_not_loaded(
+    vllmstack: Run, store: ImageStore, other_host: OtherHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllmstack("bundle", "smoke")
+    other_host.begins()
+    evil = gzip.compress(json.dumps({"name": "evil", "id": "sha256:evil", "layers": [], "labels": {}}).encode())
+    monkeypatch.setattr(
+        "vllmstack.commands.bundle_loading.ensure", lambda: append(Path(BUNDLE), "images/gateway.tar.gz", evil)
+    )
+
+    done = vllmstack("load", BUNDLE)
+
+    assert done.status == 0, done.err
+    assert "evil" not in store.loads
+    assert len(store.loads) == 7
 
 
 @pytest.mark.parametrize(("name", "fact"), [("nowhere", "there is no such file"), ("docker", "is a folder")])

@@ -1,5 +1,7 @@
 """models.lock: its text, what it takes over, and mistakes in it."""
 
+import json
+
 import pytest
 import yaml
 
@@ -71,6 +73,13 @@ def test_a_file_needs_just_one_digest() -> None:
 
     assert problem.place == "models/0/files/model.safetensors"
     assert problem.fact == "does not have just one of `sha256` and `blob`"
+
+
+@pytest.mark.parametrize("path", ["../config.json", "/etc/config.json", "x\n/../config.json"])
+def test_a_path_out_of_the_models_folder_is_a_mistake(path: str) -> None:
+    (problem,) = problems(TEXT.replace("config.json", json.dumps(path)))
+
+    assert (problem.place, problem.fact) == ("models/0/files", f"{path!r} leads out of the model's folder")
 
 
 def test_a_revision_that_is_locked_twice_is_a_mistake() -> None:

@@ -60,6 +60,18 @@ def test_a_name_that_an_archive_cannot_hold_is_one_line(folder: Path) -> None:
         folder_files(folder)
 
 
+def test_a_name_that_is_no_utf_8_is_one_line_that_can_be_printed(folder: Path) -> None:
+    Path(os.fsdecode(bytes(folder) + b"/a\xff")).write_text("")
+
+    with pytest.raises(InvalidInput) as caught:
+        folder_files(folder)
+
+    assert str(caught.value) == (
+        f"{folder}/a\N{REPLACEMENT CHARACTER}: has a name that a bundle cannot hold\n"
+        "  hint: rename it: UTF-8, without control characters and `\\`"
+    )
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_one_line(folder: Path) -> None:
     (folder / "config.json").chmod(0)
@@ -156,6 +168,41 @@ def test_what_one_that_was_killed_left_behind_is_cleared(tmp_path: Path) -> None
     left = tmp_path / ".x.tar.part"
     left.mkdir()
     (left / "half").write_text("")
+
+    with appearing_whole(tmp_path / "x.tar") as part:
+        part.write_text("whole")
+
+    assert [file.name for file in tmp_path.iterdir()] == ["x.tar"]
+
+
+def test_two_that_write_one_target_do_not_take_each_others_half(tmp_path: Path) -> None:
+    target = tmp_path / "x.tar"
+
+    with appearing_whole(target) as part:
+        part.write_text("first")
+        with pytest.raises(HostError) as caught, appearing_whole(target) as other:
+            other.write_text("second")
+        with appearing_whole(tmp_path / "y.tar") as beside:
+            beside.write_text("another")
+
+    assert str(caught.value) == (
+        f"{target}: is being written by another process\n  hint: wait for its end, or name another file"
+    )
+    assert target.read_text() == "first"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["x.tar", "y.tar"]
+
+
+def test_a_lock_that_its_owner_removes_at_the_same_moment_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: (tmp_path / ".x.tar.lock").unlink())
+
+    with pytest.raises(HostError, match="is being written by another process"), appearing_whole(tmp_path / "x.tar"):
+        pass
+
+
+def test_a_lock_that_one_that_was_killed_left_behind_is_free(tmp_path: Path) -> None:
+    (tmp_path / ".x.tar.lock").write_text("")
 
     with appearing_whole(tmp_path / "x.tar") as part:
         part.write_text("whole")

@@ -260,6 +260,19 @@ def test_a_gated_model_without_a_token(clone: Clone, daemon: FakeDocker, port: i
     ]
 
 
+def test_what_is_no_token_is_one_check_of_all(
+    clone: Clone, daemon: FakeDocker, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon.runtimes = ["nvidia"]
+    monkeypatch.setenv("HF_TOKEN", "hf_one hf_two")
+    gated = {"name": "llama", "source": {"hub": "org/llama", "gated": True}}
+
+    assert failures(clone, plan(gated, gpus=1, gateway={"port": port}), daemon) == [
+        "HF_TOKEN: needed a Hugging Face token for org/llama, found none: HF_TOKEN holds no token: that is one word of "
+        "ASCII\n  hint: put the token there as the hub shows it, and nothing else"
+    ]
+
+
 def test_a_token_is_found_and_never_shown(clone: Clone, daemon: FakeDocker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_0123456789")
     gated = {"name": "llama", "source": {"hub": "org/llama", "gated": True}}

@@ -160,6 +160,32 @@ def test_a_token_path_that_is_a_folder_is_no_token(
     assert hub_token(clone.project) is None
 
 
+@pytest.mark.parametrize("content", [b"hf_one\nhf_two\n", "hf_one’".encode(), b"hf_\xff"])
+def test_what_is_no_token_is_refused_and_not_shown(clone: Clone, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "hf").mkdir()
+    (tmp_path / "hf" / "token").write_bytes(content)
+
+    with pytest.raises(HostError) as caught:
+        prepare_hub_token(clone.project)
+
+    assert str(caught.value) == (
+        f"{tmp_path}/hf/token: holds no token: that is one word of ASCII\n"
+        "  hint: put the token there as the hub shows it, and nothing else"
+    )
+    assert not secret(clone, "hub_token").exists()
+
+
+def test_what_is_no_token_keeps_nobody_from_starting_who_needs_none(
+    clone: Clone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_one hf_two")
+
+    prepare_secrets(clone.project, deployment())
+
+    with pytest.raises(HostError, match="HF_TOKEN: holds no token"):
+        prepare_secrets(clone.project, deployment(gated=True))
+
+
 def test_certificate_and_key_are_copied(clone: Clone, tmp_path: Path) -> None:
     files = {"cert.pem": "certificate\n", "key.pem": "key\n"}
     for name, text in files.items():

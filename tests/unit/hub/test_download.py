@@ -1,6 +1,7 @@
 """Pulling from a hub that works, and from one that does not: huggingface_hub over real HTTP."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from huggingface_hub import snapshot_download
 
+from tests import hub_server
 from tests.hub_server import HubServer, Repository, sha256
 from tests.unit.hub.conftest import MODEL, download, tiny_model, weights
 from vllmstack.errors import HostError, InvalidInput, Problem
@@ -62,6 +64,18 @@ def test_what_vllm_needs_lies_where_vllm_looks_for_it_offline(
     assert {file.path for file in found.files} == NEEDED
     assert found.commit == "1" * 40
     assert len(hub.requests) == asked
+
+
+def test_content_is_on_the_disk_before_it_has_its_name_and_its_manifest(
+    store: Store, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+
+    found = pull(store, hub)
+
+    manifest = f".{found.commit}.json.new"
+    assert set(synced[: synced.index(manifest)]) == {f"{file.digest}.part" for file in found.files}
 
 
 def test_what_is_there_already_costs_no_word_with_the_hub(store: Store, hub: HubServer) -> None:
@@ -215,6 +229,12 @@ def test_an_unknown_model(store: Store, hub: HubServer) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["foo--bar", "x" * 100])
+def test_what_can_be_no_id_is_not_the_hubs_fault(store: Store, hub: HubServer, name: str) -> None:
+    assert problem(store, hub, hub=f"org/{name}").fact == "is no hub id"
+    assert hub.requests == []
+
+
 def test_an_unknown_revision(store: Store, hub: HubServer) -> None:
     assert problem(store, hub, revision="v9") == Problem(
         file=MODEL,
@@ -264,6 +284,17 @@ def test_what_answers_is_no_hub(store: Store, hub: HubServer) -> None:
         fact=f"{hub.url} does not answer as a hub does",
         hint="check HF_ENDPOINT, and a proxy on the way",
     )
+
+
+@pytest.mark.parametrize("kind", ["sha256", "git_blob"])
+@pytest.mark.parametrize("digest", ["../../../../evil", "A" * 64, "1" * 39])
+def test_what_is_no_digest_becomes_no_files_name(
+    store: Store, hub: HubServer, monkeypatch: pytest.MonkeyPatch, kind: str, digest: str
+) -> None:
+    monkeypatch.setattr(hub_server, kind, lambda _: digest)
+
+    assert problem(store, hub).fact == f"{hub.url} does not answer as a hub does"
+    assert hub.downloads() == []
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_fetched(

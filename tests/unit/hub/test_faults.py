@@ -35,6 +35,8 @@ def http(kind: type[errors.HfHubHTTPError], status: int) -> errors.HfHubHTTPErro
         (http(errors.HfHubHTTPError, 418), "https://hub answers 418", "HF_ENDPOINT"),
         (ValueError("The file is too large to be downloaded"), "has a file of more than 50 GB", "sharded"),
         (httpx2.ReadTimeout("timed out"), "https://hub cannot be reached: timed out", "HTTPS_PROXY"),
+        (errors.HFValidationError("Repo id must be…"), "is no hub id", "ORGANISATION/NAME"),
+        (httpx2.LocalProtocolError("x"), "https://hub cannot be asked: ", "the token"),
         (httpx2.ProxyError("407 Proxy Authentication Required"), "https://hub cannot be reached: 407", "HTTPS_PROXY"),
     ],
 )
@@ -46,6 +48,13 @@ def test_one_fact_and_its_mend(error: Exception, fact: str, hint: str) -> None:
     assert problem.fact.startswith(fact)
     assert hint in problem.hint
     assert "\n" not in problem.fact + problem.hint
+
+
+def test_a_header_that_the_library_refuses_is_not_quoted() -> None:
+    problem = told(httpx2.LocalProtocolError("Illegal header value b'Bearer hf_secret\\nhf_other'"), has_token=True)
+
+    assert problem
+    assert "hf_" not in str(problem).lower().replace("hf_endpoint", "")
 
 
 def test_what_is_our_own_mistake_stays_an_exception() -> None:

@@ -1,6 +1,8 @@
 """What the container says, line by line, and its status."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,17 @@ def test_a_wish_survives_its_way_into_the_container(store: Store, hub: HubServer
     wish = Wish(hub=MODEL, revision="v1", code=True, commit="1" * 40)
 
     assert wish_from(json.loads(json.dumps(as_json(wish)))) == wish
+
+
+def test_the_container_needs_nothing_but_huggingface_hub() -> None:
+    program = """
+import sys
+sys.modules.update(dict.fromkeys(("pydantic", "docker", "rich")))  # None: cannot be imported
+import vllmstack.hub.__main__, vllmstack.hub.download
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_pull_says_how_far_it_is_and_ends_with_what_there_is(run: Any, store: Store, hub: HubServer) -> None:
@@ -85,6 +98,19 @@ def test_the_token_is_read_from_its_file(run: Any, hub: HubServer, tmp_path: Pat
 
     assert status == 0
     assert "hf_good" not in json.dumps(lines)
+
+
+@pytest.mark.parametrize("content", [b"hf_secretsecret\nhf_othertoken\n", "hf_secretsecret’\n".encode(), b"hf_\xff"])
+def test_what_is_no_token_is_neither_sent_nor_shown(run: Any, hub: HubServer, tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "hub_token").write_bytes(content)
+
+    status, lines = run("pull", Wish(hub=MODEL))
+
+    assert status == 1
+    (problem,) = [line["problem"] for line in lines if "problem" in line]
+    assert (problem["file"], problem["fact"]) == ("secrets/hub_token", "holds no token: that is one word of ASCII")
+    assert "hf_" not in json.dumps(lines)
+    assert hub.requests == []
 
 
 def test_list_has_what_is_whole_and_what_is_not(run: Any, hub: HubServer, store: Store) -> None:

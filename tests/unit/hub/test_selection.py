@@ -117,6 +117,14 @@ def test_a_tokenizer_needs_no_weights() -> None:
     assert taken("tokenizer.json", "model.safetensors", "pytorch_model.bin", use=Use.CONFIG) == ["tokenizer.json"]
 
 
+@pytest.mark.parametrize("there", [("README.md", "m-q4.gguf"), ("README.md", "tokenization.py")])
+def test_a_tokenizers_repository_without_any_is_refused(there: tuple[str, ...]) -> None:
+    fact = "has neither configuration nor tokenizer as vLLM reads them"
+
+    assert refusal(*there, use=Use.CONFIG) == fact
+    assert refusal(*there, use=Use.CONFIG, code=True) == fact
+
+
 def test_pickles() -> None:
     there = (
         "config.json",
@@ -146,7 +154,13 @@ def test_an_index_that_names_what_is_not_there() -> None:
     assert refusal(*there, shards=()) == f"{INDEX} names no file"
 
 
-@pytest.mark.parametrize("path", ["../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\evil.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../evil.json", "/etc/evil.json", "a/../../evil.json", "a\\evil.json"),
+        "x\n/../../../../models--other--m/snapshots/COMMIT/model.safetensors",
+    ],
+)
 def test_a_path_that_leads_out_of_the_folder_refuses_the_whole_repository(path: str) -> None:
     assert refusal("config.json", "model.safetensors", path).startswith("has a file outside its folder")
 

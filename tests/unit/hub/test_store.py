@@ -1,5 +1,7 @@
 """What is in the cache: what counts as present, what is checked, what is removed."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,7 +9,7 @@ import pytest
 from tests.hub_server import HubServer, Repository
 from tests.unit.hub.conftest import MODEL, download, tiny_model, weights
 from vllmstack.hub.store import Store
-from vllmstack.hub.wishes import Snapshot, Wish
+from vllmstack.hub.wishes import Snapshot, Wish, as_json
 
 SHARD = "model-00001-of-00002.safetensors"
 
@@ -38,7 +40,7 @@ def test_a_whole_snapshot_is_there_with_its_size(store: Store, pulled: Snapshot)
     assert store.leftovers() == {}
 
 
-@pytest.mark.parametrize("harm", ["missing", "shorter", "no manifest", "broken manifest"])
+@pytest.mark.parametrize("harm", ["missing", "shorter", "no manifest", "broken manifest", "no files"])
 def test_what_is_not_whole_does_not_count_as_present(store: Store, pulled: Snapshot, harm: str) -> None:
     (manifest,) = (store.home / "manifests").rglob("*.json")
     match harm:
@@ -50,6 +52,8 @@ def test_what_is_not_whole_does_not_count_as_present(store: Store, pulled: Snaps
             manifest.unlink()
         case "broken manifest":
             manifest.write_text("{")
+        case "no files":
+            manifest.write_text(json.dumps(as_json(replace(pulled, files=()))))
 
     assert store.snapshots() == []
     assert store.present(Wish(hub=MODEL)) is None
