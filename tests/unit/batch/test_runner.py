@@ -118,7 +118,8 @@ def test_a_server_that_starts_again_costs_no_line(tmp_path: Path, monkeypatch: p
     assert (len(found["answers"]), found["errors"]) == (50, [])
 
 
-def test_a_line_whose_connection_breaks_each_time_is_an_error(tmp_path: Path) -> None:
+def one_line_breaks_each_time(tmp_path: Path, **options: Any) -> tuple[dict[str, Any], int]:
+    """What a run keeps whose line 1 never gets an answer, and how often that was asked."""
     tries = 0
 
     def answer(body: dict[str, Any]) -> httpx2.Response:
@@ -135,7 +136,11 @@ def test_a_line_whose_connection_breaks_each_time_is_an_error(tmp_path: Path) ->
                 return
             yield one
 
-    found = ran(tmp_path, endless(), answer)
+    return ran(tmp_path, endless(), answer, **options), tries
+
+
+def test_a_line_whose_connection_breaks_each_time_is_an_error(tmp_path: Path) -> None:
+    found, tries = one_line_breaks_each_time(tmp_path)
 
     (error,) = found["errors"]
     assert error["custom_id"] == "c1"
@@ -184,22 +189,7 @@ def test_as_many_bad_lines_as_are_asked_at_a_time_keep_none_from_its_answer(tmp_
 
 
 def test_a_line_that_was_set_aside_has_its_tries_while_others_are_answered(tmp_path: Path) -> None:
-    tries = 0
-
-    def answer(body: dict[str, Any]) -> httpx2.Response:
-        nonlocal tries
-        if body["prompt"] == 1:
-            tries += 1
-            raise httpx2.RemoteProtocolError("peer closed connection")
-        return httpx2.Response(200, json={})
-
-    def endless() -> Iterator[Request | BadLine]:
-        for one in requests(1_000_000):
-            if tries > runner.TRIES:
-                return
-            yield one
-
-    found = ran(tmp_path, endless(), answer, concurrency=1)
+    found, tries = one_line_breaks_each_time(tmp_path, concurrency=1)
 
     assert [one["custom_id"] for one in found["errors"]] == ["c1"]
     assert tries == runner.TRIES + 1  # the first failed before any other was answered
