@@ -156,11 +156,12 @@ class Sender:
         self.started.set()
         if self._dispatcher:
             dispatching = gevent.spawn(self._dispatcher.run)
-            while not dispatching.ready() and self.now() < run.window_end:
+            # To the last of the schedule, also past the window's end: what a stalled process could not start in time
+            # was due nevertheless, and left out it would be missing without a trace.
+            while not dispatching.ready():
                 dispatching.join(timeout=0.5)
-                self._follow_changed_rate(run)
-            dispatching.join(timeout=max(run.window_end - self.now(), 0.0))
-            self._dispatcher.end()
+                if self.now() < run.window_end:
+                    self._follow_changed_rate(run)
         elif run.options.requests is None:
             gevent.sleep(max(run.window_end - self.now(), 0.0))
         else:
