@@ -12,7 +12,7 @@ from typing import Any
 import gevent
 import gevent.event
 from locust.env import Environment
-from locust.runners import STATE_MISSING, MasterRunner
+from locust.runners import STATE_MISSING, STATE_SPAWNING, MasterRunner
 
 from loadtest.clock.recorder import Recorded
 from loadtest.coordination.assembly import RunState, assemble
@@ -59,6 +59,7 @@ class Leader:
         self._health: dict[int, Mapping[str, Any]] = {}
         self._edits: list[Flag] = []
         self._expected = 1
+        self._salt = secrets.token_hex(8)
         self._ready = False
         self._started = False
         self._done = False
@@ -73,6 +74,10 @@ class Leader:
         """Checks everything, makes all senders ready; what is wrong ends up in ``problem`` and ends the run."""
         self._reset()
         self.state = self.result = self.problem = None
+        if self._environment.runner is not None:
+            # Locust calls itself ready until users come: its page would go back to the form after two seconds, and a
+            # second start begin beside the first.
+            self._environment.runner.update_state(STATE_SPAWNING)
         try:
             assert self._environment.parsed_options is not None
             run = prepare_run(with_limits(from_namespace(self._environment.parsed_options)))
@@ -98,7 +103,7 @@ class Leader:
 
     def _prepare_senders(self, run: PreparedRun) -> None:
         runner = self._environment.runner
-        message = {"options": run.options.model_dump(mode="json"), "salt": secrets.token_hex(8)}
+        message = {"options": run.options.model_dump(mode="json"), "salt": self._salt}
         if isinstance(runner, MasterRunner):
             workers = sorted(client.id for client in runner.clients.values() if client.state != STATE_MISSING)
             self._expected = len(workers)
@@ -116,6 +121,8 @@ class Leader:
 
     def prepared(self, data: Mapping[str, Any]) -> None:
         """A sender is ready, or has a problem."""
+        if data["salt"] != self._salt:
+            return  # for a run that was stopped before it began
         self._prepared[data["index"]] = data["problem"]
         if len(self._prepared) >= self._expected:
             self._all_prepared.set()
@@ -185,11 +192,13 @@ class Leader:
 
     def interrupt(self) -> None:
         """Ends the run before its time (Ctrl-C, the web UI's stop) and keeps what was measured."""
-        if self._done or not self._started:
+        if self._done:
             return
         runner = self._environment.runner
         if runner is not None:
             runner.send_message(END, None)
+        if not self._started:
+            return
         self._all_finished.wait(timeout=FINAL_REPORT_SECONDS)
         self._conclude()
 

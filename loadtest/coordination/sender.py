@@ -27,7 +27,7 @@ PREPARED = "loadtest_prepared"
 GO = "loadtest_go"
 """Leader → senders: the run's time zero is so many seconds from now."""
 END = "loadtest_end"
-"""Leader → senders: end now, with what there is."""
+"""Leader → senders: end now, with what there is; what is being prepared is not wanted any more."""
 FINISHED = "loadtest_finished"
 """Sender → leader: the last of what was recorded."""
 
@@ -38,8 +38,14 @@ CLOSED_LOOP_SECONDS = 3.0
 """That making them may take. An open loop's schedule says how many there are; how many a closed one will get through
 nobody knows, and its users make their own when they need them, which delays no one else."""
 POLL_SECONDS = 0.02
+YIELD_SECONDS = 0.005
+"""Between two portions of prompts, for the web page: a request takes several rounds of the event loop."""
 CONNECTIONS = 50_000
 """More than a process can have open at once: no request ever waits for another's connection."""
+
+
+class _NotWanted(Exception):
+    """The run that is being prepared was stopped, perhaps another started."""
 
 
 class Sender:
@@ -48,6 +54,8 @@ class Sender:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._run: PreparedRun | None = None
+        self._wanted: str | None = None
+        """The salt of the run that is prepared or goes on."""
         self._reset()
 
     def _reset(self) -> None:
@@ -79,7 +87,7 @@ class Sender:
         self._stop_greenlets()
         self._reset()
         gc.unfreeze()  # what an earlier run left
-        index, count = data["index"], data["count"]
+        index, count, self._wanted = data["index"], data["count"], data["salt"]
         problem = ""
         try:
             run = prepare_run(RunOptions.model_validate(data["options"]), salt=data["salt"])
@@ -92,10 +100,12 @@ class Sender:
                 self._sessions_left = len(range(index, run.options.requests, count))
             self._next_session = index
             self._client = self._token_client(run)
-            self._prepare_sessions(run)
+            self._prepare_sessions(run, salt=data["salt"])
         except LoadTestError as error:
             problem = str(error)
-        self._send(PREPARED, {"index": index, "problem": problem})
+        except _NotWanted:
+            return
+        self._send(PREPARED, {"index": index, "salt": data["salt"], "problem": problem})
 
     def _token_client(self, run: PreparedRun) -> TokenClient:
         """One for all users of this process, so that connections are used again."""
@@ -110,7 +120,7 @@ class Sender:
         )
         return TokenClient(http, now=self.now, api_key=run.api_key, timeouts=timeouts)
 
-    def _prepare_sessions(self, run: PreparedRun) -> None:
+    def _prepare_sessions(self, run: PreparedRun, *, salt: str) -> None:
         index, count = self._share
         if self.open_loop:
             arrivals = list(enumerate(run.arrivals))[index::count]
@@ -118,19 +128,23 @@ class Sender:
                 arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
             )
             run.workload.check(arrival for _, arrival in arrivals)
-            self._write(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS)
+            self._write(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS, salt=salt)
         else:
             wanted = run.options.requests or PREPARED_SESSIONS
-            self._write(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS)
+            self._write(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS, salt=salt)
 
-    def _write(self, run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float) -> None:
+    def _write(
+        self, run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float, *, salt: str
+    ) -> None:
         """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
         until = time.perf_counter() + seconds
         for begin in range(0, len(sessions), 20):
             some = sessions[begin : begin + 20]
             run.workload.prepare(some)
             self._written.update(one if isinstance(one, int) else one[0] for one in some)
-            gevent.sleep(0)
+            gevent.sleep(YIELD_SECONDS)
+            if self._wanted != salt:
+                raise _NotWanted
             if time.perf_counter() > until:
                 return
 
@@ -147,6 +161,7 @@ class Sender:
 
     def end(self) -> None:
         """Ends the run now; requests in flight are not observed to their end."""
+        self._wanted = None
         self._finish(interrupted=True)
 
     # The run

@@ -102,6 +102,9 @@ def _add_routes(app: Flask, page: "_Page", prefix: str, protected: Callable[[Any
     views["locust.swarm"] = protected(page.checked_swarm(views["locust.swarm"]))
 
 
+_PREPARING = "the run is still being prepared: change it when it measures, or stop it"
+
+
 @dataclass(kw_only=True)
 class _Page:
     environment: "Environment"
@@ -187,14 +190,18 @@ class _Page:
         def swarm() -> Any:
             environment, running = self.environment, self._running
             parsed: Mapping[str, Any] = vars(environment.parsed_options or Namespace())
-            self.notice = refusal(
-                request.form,
-                parsed,
-                running=running,
-                stack=self.stack,
-                scenarios_folder=self.scenarios_folder,
-                check=self.check,
-            )
+            # Locust would drop what is being prepared, and start users who have nothing to send.
+            if running and self.source() is None:
+                self.notice = _PREPARING
+            else:
+                self.notice = refusal(
+                    request.form,
+                    parsed,
+                    running=running,
+                    stack=self.stack,
+                    scenarios_folder=self.scenarios_folder,
+                    check=self.check,
+                )
             if self.notice:
                 return jsonify({"success": False, "message": self.notice, "host": environment.host})
             self._note_changes(load_changes(request.form, parsed) if running else None)

@@ -252,6 +252,36 @@ def test_a_run_of_so_many_requests_ends_by_itself_and_a_new_one_can_be_started(
         until("12 requests", lambda: ((locust.state["rows"] or {}).get("total") or {}).get("sent") == 12)
 
 
+@pytest.mark.parametrize("processes", [[], ["--processes", "2"]], ids=["alone", "workers"])
+def test_a_long_preparation_is_shown_and_can_be_stopped(
+    page: Page, mock_engine: int, tmp_path: Path, processes: list[str]
+) -> None:
+    with running_locust(mock_engine, tmp_path, *processes) as locust:
+        until("its workers", lambda: not processes or locust.get("worker-count")["worker_count"] == 2)
+        start_page(page, locust)
+        fill(page, scenario="random-512-256", rate="100", duration="600")
+        page.get_by_label("prompt_tokens").fill("1500")
+        press(page, "Start")
+        tab(page, "LLM tables")
+        preparing = page.get_by_text("Preparing the run")
+        expect(preparing).to_be_visible()
+        # Longer than Locust's page takes to ask for the state twice.
+        page.wait_for_timeout(5000)
+        expect(preparing).to_be_visible()
+        press(page, "Edit")
+        fill(page, rate="50")
+        press(page, "Update")
+        expect(page.locator(".llm-banner")).to_contain_text("the run is still being prepared")
+        press(page, "Stop")
+        until("the end", lambda: locust.state["state"] == "stopped")
+        assert locust.state["run"] is None
+
+        press(page, "New")
+        fill(page, scenario="chat", rate="", userCount="2", duration="", requests="10")
+        press(page, "Start")
+        until("10 requests", lambda: (locust.state.get("rows") or {}).get("total", {}).get("sent") == 10)
+
+
 def test_the_web_ui_below_a_base_path_works_too(page: Page, mock_engine: int, tmp_path: Path) -> None:
     with running_locust(mock_engine, tmp_path, "--web-base-path", "/load", path="load/") as locust:
         start_page(page, locust)

@@ -175,10 +175,18 @@ def test_a_form_that_is_wrong_starts_nothing_and_gets_locusts_own_refusal(page: 
 
 def test_a_refused_change_is_told_by_the_state_until_a_change_is_right(page: Page) -> None:
     page.start()
+    page.run = make_run()
     assert page.start(scenario="rag")["success"] is False
     assert "scenario: cannot be changed" in page.get("/llm/state").json["notice"]
     assert page.start(user_count="8")["success"] is True
     assert page.get("/llm/state").json["notice"] == ""
+
+
+def test_what_is_being_prepared_is_neither_changed_nor_started_twice(page: Page) -> None:
+    page.start()
+    answer = page.start(user_count="8")
+    assert (answer["success"], len(page.swarms)) == (False, 1)
+    assert page.get("/llm/state").json["notice"].startswith("the run is still being prepared")
 
 
 def test_a_changed_load_is_noted_and_forgotten_with_the_next_run(tmp_path: Path) -> None:
