@@ -21,7 +21,7 @@ from vllmstack.bundle.archive import CHUNK_BYTES, Source
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.bundle_images import daemon_errors_said_clearly
 from vllmstack.hub import wishes
-from vllmstack.hub.selection import has_weights
+from vllmstack.hub.selection import answers
 from vllmstack.project import compose_project_name
 
 VOLUME = "hub-cache"
@@ -92,7 +92,7 @@ class HubVolume:
         except (ValueError, KeyError, TypeError):
             return {}
         # Pickles are there only where somebody allowed them, which the deployment itself does not say.
-        if not has_weights(found.files, replace(wish, pickles=found.pickles)):
+        if not answers(found, replace(wish, pickles=found.pickles)):
             return {}
         return {one.path: one.size for one in found.files}
 

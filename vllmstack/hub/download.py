@@ -26,7 +26,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from vllmstack.errors import HostError, InvalidInput, Problem, VllmstackError
 from vllmstack.hub.faults import CorruptFile, problem_of
-from vllmstack.hub.selection import index_of, selected
+from vllmstack.hub.selection import are_enough, index_of, is_pickle, selected
 from vllmstack.hub.store import COMMIT, PART, Store, digest_of
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish
 
@@ -147,10 +147,11 @@ class Download:
             return found
 
     def _bring(self, wish: Wish) -> Snapshot:
-        if wish.files and wish.commit:
-            commit, files = wish.commit, [file for file in wish.files if wish.code or not file.path.endswith(".py")]
+        if wish.commit and are_enough(wish.files, wish):
+            commit, files = wish.commit, list(wish.files)
         else:
             commit, listed = self._hub.listing(wish)
+            _refuse_what_is_locked_otherwise(wish, listed)
             files = selected(listed, wish, self._shards(wish, commit, listed))
         before = self._store.snapshot(wish.hub, commit)
         together = {file.path: file for file in (*(before.files if before else ()), *files)}
@@ -159,7 +160,7 @@ class Download:
             commit=commit,
             files=tuple(together[path] for path in sorted(together)),
             code=wish.code or bool(before and before.code),
-            pickles=wish.pickles or bool(before and before.pickles),
+            pickles=any(map(is_pickle, together)),
         )
         self._fetch_all(wish, commit, files)
         self._refuse_code_from_elsewhere(wish, files)
@@ -278,6 +279,16 @@ class Download:
     def _part(self, wish: Wish, file: HubFile) -> Path:
         blob = self._store.blob(wish.hub, file)
         return blob.with_name(blob.name + PART)
+
+
+def _refuse_what_is_locked_otherwise(wish: Wish, listed: Sequence[HubFile]) -> None:
+    """A commit holds the same for ever: whoever lists it otherwise is not the hub that it was locked from."""
+    there = {file.path: file.digest for file in listed}
+    for file in wish.files:
+        if there.get(file.path) != file.digest:
+            fact = f"is not what models.lock says of the commit {wish.commit[:12]}"
+            hint = "check HF_ENDPOINT: a mirror that changes files cannot be used"
+            raise HostError(Problem(file=wish.hub, place=file.path, fact=fact, hint=hint))
 
 
 def _has_digest(file: HubFile) -> bool:

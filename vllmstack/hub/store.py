@@ -20,7 +20,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vllmstack.hub.selection import has_weights
+from vllmstack.hub.selection import answers
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish, as_json, snapshot_from
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -67,11 +67,7 @@ class Store:
         """The snapshot that a wish means, if it is whole and has all that is asked for."""
         commit = wish.commit or self.commit_of(wish.hub, wish.revision)
         found = self.snapshot(wish.hub, commit) if commit and not wish.update else None
-        if found is None or (wish.code and not found.code) or not has_weights(found.files, wish):
-            return None
-        there = {file.path: file.digest for file in found.files}
-        needed = [file for file in wish.files if wish.code or not file.path.endswith(".py")]
-        return found if all(there.get(file.path) == file.digest for file in needed) else None
+        return found if found and answers(found, wish) else None
 
     def snapshots(self) -> list[Snapshot]:
         """All that are whole, by id and commit."""

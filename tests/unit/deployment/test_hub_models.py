@@ -5,6 +5,7 @@ from typing import Any
 from vllmstack.deployment.hub_models import all_wishes, pinned, unlocked, wishes_of
 from vllmstack.deployment.model import Deployment, Model
 from vllmstack.deployment.model_lock import Locked, LockedFile, ModelLock
+from vllmstack.hub.selection import are_enough
 from vllmstack.hub.wishes import HubFile, Use, Wish
 
 COMMIT = "a" * 40
@@ -22,6 +23,20 @@ def lock(*hubs: str, **changes: Any) -> ModelLock:
     files = {"model.safetensors": LockedFile(bytes=2, blob="b" * 40)}
     entries = (Locked(**{"hub": hub, "revision": "main", "commit": COMMIT, "files": files} | changes) for hub in hubs)
     return ModelLock(models=tuple(entries))
+
+
+FILES = {
+    path: LockedFile(bytes=2, blob="b" * 40)
+    for path in (
+        *("config.json", "tokenizer.json", "modeling.py", "pytorch_model.bin"),
+        *("model.safetensors", "params.json", "consolidated.safetensors"),
+    )
+}
+"""What several uses of one repository have locked."""
+
+
+def paths(wish: Wish) -> set[str]:
+    return {file.path for file in wish.files}
 
 
 def test_a_model_from_a_directory_needs_nothing() -> None:
@@ -91,9 +106,10 @@ def test_a_lock_without_the_code_that_is_now_trusted_does_not_count() -> None:
     trusting = model(source={"hub": "org/llama", "revision": COMMIT}, serve={"trust_remote_code": True})
 
     (without,) = wishes_of(trusting, lock("org/llama", revision=COMMIT))
-    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, code=True))
+    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, code=True, files=FILES))
 
-    assert (without.files, bool(with_code.files)) == ((), True)
+    assert not are_enough(without.files, without)
+    assert are_enough(with_code.files, with_code)
 
 
 def test_files_that_were_locked_for_another_use_are_asked_for_anew_at_the_same_commit() -> None:
@@ -103,8 +119,25 @@ def test_files_that_were_locked_for_another_use_are_asked_for_anew_at_the_same_c
     (wish,) = wishes_of(model(), only_a_tokenizer)
     (own_format,) = wishes_of(mistral, lock("org/llama"))
 
-    assert (wish.commit, wish.files) == (COMMIT, ())
-    assert (own_format.commit, own_format.files) == (COMMIT, ())
+    assert (wish.commit, own_format.commit) == (COMMIT, COMMIT)
+    assert not are_enough(wish.files, wish)
+    assert not are_enough(own_format.files, own_format)
+
+
+def test_of_what_is_locked_for_all_uses_a_wish_takes_its_own() -> None:
+    trusting = model(source={"hub": "org/llama", "revision": COMMIT}, serve={"trust_remote_code": True})
+    as_a_tokenizer = model(source={"hub": "org/other"}, serve={"tokenizer": "org/llama"})
+    mistral = model(serve={"load_format": "mistral"})
+
+    texts = {"config.json", "tokenizer.json"}
+    assert paths(wishes_of(model(), lock("org/llama", files=FILES))[0]) == texts | {"model.safetensors"}
+    assert paths(wishes_of(as_a_tokenizer, lock("org/llama", files=FILES))[1]) == texts
+    assert paths(wishes_of(mistral, lock("org/llama", files=FILES))[0]) == texts | {
+        "params.json",
+        "consolidated.safetensors",
+    }
+    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, files=FILES, code=True))
+    assert paths(with_code) == texts | {"model.safetensors", "modeling.py"}
 
 
 def test_pinning_writes_the_commit_wherever_vllm_takes_one() -> None:

@@ -378,6 +378,25 @@ def test_a_hub_whose_commit_holds_something_else_than_the_lock_says_is_refused(
     assert said.fact.startswith(f"{SHARD} is corrupt")
 
 
+def test_what_is_locked_but_not_enough_is_compared_with_the_hubs_list(
+    store: Store, hub: HubServer, tmp_path: Path
+) -> None:
+    small = pull(store, hub, use=Use.CONFIG)
+    other = Store(tmp_path / "other")
+    hub.repositories[MODEL].files["config.json"] = b'{"model_type": "llamo"}'
+
+    said = problem(other, hub, commit=small.commit, files=small.files)
+
+    assert (said.place, said.fact) == ("config.json", "is not what models.lock says of the commit 111111111111")
+    assert hub.downloads(SHARD) == []
+    hub.repositories[MODEL].files["config.json"] = tiny_model()["config.json"]
+    assert {file.path for file in pull(other, hub, commit=small.commit, files=small.files).files} == NEEDED
+
+
+def test_weights_that_are_safe_are_no_pickles_though_these_were_allowed(store: Store, hub: HubServer) -> None:
+    assert not pull(store, hub, pickles=True).pickles
+
+
 def test_pickles_are_refused_unless_they_are_asked_for(store: Store, hub: HubServer) -> None:
     pickled = {name: content for name, content in tiny_model().items() if "safetensors" not in name}
     hub.repositories[MODEL].files = pickled
