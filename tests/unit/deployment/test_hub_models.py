@@ -9,6 +9,7 @@ from vllmstack.hub.selection import are_enough
 from vllmstack.hub.wishes import HubFile, Use, Wish
 
 COMMIT = "a" * 40
+CACHE = "/var/cache/vllmstack/hub/hub"
 
 
 def model(**changes: Any) -> Model:
@@ -140,7 +141,28 @@ def test_of_what_is_locked_for_all_uses_a_wish_takes_its_own() -> None:
     assert paths(with_code) == texts | {"model.safetensors", "modeling.py"}
 
 
-def test_pinning_writes_the_commit_wherever_vllm_takes_one() -> None:
+def test_a_draft_by_its_short_option_is_needed_and_pinned() -> None:
+    serve = {"spec_model": "org/draft", "spec_tokens": 3}
+
+    assert wishes_of(model(serve=serve))[1:] == (Wish(hub="org/draft"),)
+    (found,) = pinned(deployment(serve=serve), lock("org/draft")).models
+    assert found.serve == serve | {"speculative_config": {"revision": COMMIT}}
+
+
+def test_a_tokenizer_that_is_the_draft_too_has_its_weights() -> None:
+    serve = {"tokenizer": "org/draft", "speculative_config": {"model": "org/draft"}}
+
+    assert wishes_of(model(serve=serve))[1:] == (Wish(hub="org/draft"),)
+
+
+def test_a_configuration_from_elsewhere_is_pinned_by_its_folder() -> None:
+    # By its id vLLM would ask that repository for the model's own commit.
+    (found,) = pinned(deployment(serve={"hf_config_path": "org/config"}), lock("org/llama", "org/config")).models
+
+    assert found.serve["hf_config_path"] == f"{CACHE}/models--org--config/snapshots/{COMMIT}"
+
+
+def test_pinning_writes_the_commit_wherever_vllm_takes_one_and_else_its_folder() -> None:
     serve = {
         "tokenizer": "org/tok",
         "speculative_config": {"model": "org/draft", "num_speculative_tokens": 3},
@@ -152,6 +174,7 @@ def test_pinning_writes_the_commit_wherever_vllm_takes_one() -> None:
 
     assert found.source.revision == COMMIT
     assert found.serve == serve | {
+        "lora_modules": [{"name": "sql", "path": f"{CACHE}/models--org--sql/snapshots/{COMMIT}"}],
         "tokenizer_revision": COMMIT,
         "speculative_config": {"model": "org/draft", "num_speculative_tokens": 3, "revision": COMMIT},
     }
