@@ -10,6 +10,7 @@ from vllmstack.deployment.adapters import adapters_of
 from vllmstack.deployment.model import Deployment, Model
 from vllmstack.deployment.model_lock import ModelLock
 from vllmstack.hub.layout import engine_folder
+from vllmstack.hub.selection import MISTRAL_CONFIG
 from vllmstack.hub.wishes import Use, Wish
 
 MAIN = "main"
@@ -80,12 +81,14 @@ def _pinned(model: Model, lock: ModelLock) -> Model:
     source, serve = model.source, dict(model.serve)
     adapters = [adapter.at(adapter.path) for adapter in adapters_of(serve)]
     for need in needs_of(model):
-        commit = lock.applied(need.wish).commit
+        wish = lock.applied(need.wish)
+        commit = wish.commit
         if not commit:
             continue
         match need.place:
             case ("source",):
                 source = source.model_copy(update={"revision": commit})
+                serve |= _formats(model, wish)
             case ("serve", "tokenizer" | "tokenizer_revision"):
                 serve["tokenizer_revision"] = commit
             case ("serve", "speculative_config", _) | ("serve", "spec_model"):
@@ -96,6 +99,17 @@ def _pinned(model: Model, lock: ModelLock) -> Model:
                 adapters[int(number)]["path"] = engine_folder(need.wish.hub, commit)
                 serve[LORA_MODULES] = adapters
     return model.model_copy(update={"source": source, "serve": serve})
+
+
+def _formats(model: Model, wish: Wish) -> dict[str, str]:
+    """What `auto` stands for, of a repository that has its weights in Mistral's own format too.
+
+    vLLM takes that one as soon as its files are in the volume, whichever deployment they came for.
+    """
+    has_both = {"config.json", MISTRAL_CONFIG} <= {file.path for file in wish.files}
+    if wish.mistral or not has_both:
+        return {}
+    return {option: "hf" for option in (*_MISTRAL, "tokenizer_mode") if model.serve.get(option, "auto") == "auto"}
 
 
 def _needs(model: Model) -> Iterator[Need]:

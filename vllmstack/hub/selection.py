@@ -14,6 +14,8 @@ from vllmstack.hub.wishes import HubFile, Snapshot, Use, Wish
 from vllmstack.plain_path import is_plain_path
 
 INDEX = "model.safetensors.index.json"
+MISTRAL_CONFIG = "params.json"
+MISTRAL_WEIGHTS = "consolidated*.safetensors"
 MISTRAL_INDEX = "consolidated.safetensors.index.json"
 PICKLE_INDEX = "pytorch_model.bin.index.json"
 
@@ -23,7 +25,7 @@ TEXTS = (
     "[0-9]_*/config.json",  # the layers behind an embedding model (sentence-transformers), with modules.json
 )
 """Configuration, tokenizer, chat templates, processors: small, and each of them read by some model."""
-NOT_READ = ("*.index.json", "params.json", "trainer_state.json", "all_results.json", "*_results.json")
+NOT_READ = ("*.index.json", MISTRAL_CONFIG, "trainer_state.json", "all_results.json", "*_results.json")
 LAYERS = "[0-9]_*/*.safetensors"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
 NO_WEIGHTS = ("training_args.bin", "optimizer.*", "scheduler.*", "rng_state*")
@@ -49,6 +51,8 @@ def selected(files: Sequence[HubFile], wish: Wish, shards: Collection[str] | Non
     names = {path for path in there if _is_text(path)} | _weights(there, wish, shards)
     if not names:
         raise _refused(wish, "has neither configuration nor tokenizer as vLLM reads them", "check the id")
+    if MISTRAL_CONFIG in there and any(_at_the_root(path, MISTRAL_WEIGHTS) for path in there):
+        names.add(MISTRAL_CONFIG)  # tells, in the lock too, that there are two formats to choose from
     if wish.code:
         names |= {path for path in there if path.endswith(".py")}
     return [there[name] for name in sorted(names)]
@@ -62,13 +66,12 @@ def wanted(files: Sequence[HubFile], wish: Wish) -> tuple[HubFile, ...]:
     def is_wanted(path: str) -> bool:
         if path.endswith(".py"):
             return wish.code
-        if _is_text(path):
+        if _is_text(path) or path == MISTRAL_CONFIG:
             return True
         if path == PICKLE_INDEX or is_pickle(path):
             return wish.pickles and wish.use is not Use.CONFIG
         if wish.use is Use.MODEL:
-            is_mistrals = path == "params.json" or path.startswith("consolidated")
-            return is_mistrals is mistral and not path.startswith("adapter_model")
+            return path.startswith("consolidated") is mistral and not path.startswith("adapter_model")
         return wish.use is not Use.CONFIG
 
     return tuple(file for file in files if is_wanted(file.path))
@@ -104,7 +107,7 @@ def _weights(there: dict[str, HubFile], wish: Wish, shards: Collection[str] | No
     if wish.use is Use.ADAPTER or (wish.use is Use.ANY and is_adapter):
         return _adapter(there, wish)
     if _in_mistrals_format(there, wish):
-        return {"params.json"} | _indexed(there, wish, MISTRAL_INDEX, shards, "consolidated*.safetensors")
+        return {MISTRAL_CONFIG} | _indexed(there, wish, MISTRAL_INDEX, shards, MISTRAL_WEIGHTS)
     if "config.json" not in there:
         what = "holds a LoRA adapter, no model" if is_adapter else "has no config.json, so it holds no model"
         hint = "name it under `serve/lora_modules`" if is_adapter else "check the id; GGUF files alone are not served"
@@ -163,7 +166,7 @@ def _pickles(there: dict[str, HubFile], wish: Wish) -> set[str]:
 
 def _in_mistrals_format(there: Iterable[str], wish: Wish) -> bool:
     there = set(there)
-    return "params.json" in there and (wish.mistral or "config.json" not in there)
+    return MISTRAL_CONFIG in there and (wish.mistral or "config.json" not in there)
 
 
 def _is_text(path: str) -> bool:

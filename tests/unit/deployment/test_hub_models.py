@@ -130,13 +130,10 @@ def test_of_what_is_locked_for_all_uses_a_wish_takes_its_own() -> None:
     as_a_tokenizer = model(source={"hub": "org/other"}, serve={"tokenizer": "org/llama"})
     mistral = model(serve={"load_format": "mistral"})
 
-    texts = {"config.json", "tokenizer.json"}
+    texts = {"config.json", "params.json", "tokenizer.json"}
     assert paths(wishes_of(model(), lock("org/llama", files=FILES))[0]) == texts | {"model.safetensors"}
     assert paths(wishes_of(as_a_tokenizer, lock("org/llama", files=FILES))[1]) == texts
-    assert paths(wishes_of(mistral, lock("org/llama", files=FILES))[0]) == texts | {
-        "params.json",
-        "consolidated.safetensors",
-    }
+    assert paths(wishes_of(mistral, lock("org/llama", files=FILES))[0]) == texts | {"consolidated.safetensors"}
     (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, files=FILES, code=True))
     assert paths(with_code) == texts | {"model.safetensors", "modeling.py"}
 
@@ -178,6 +175,22 @@ def test_pinning_writes_the_commit_wherever_vllm_takes_one_and_else_its_folder()
         "tokenizer_revision": COMMIT,
         "speculative_config": {"model": "org/draft", "num_speculative_tokens": 3, "revision": COMMIT},
     }
+
+
+def test_which_of_two_formats_is_loaded_is_pinned_too() -> None:
+    """The files of the other one come to the same folder when another deployment asks for them."""
+    formats = {"load_format": "hf", "config_format": "hf", "tokenizer_mode": "hf"}
+    in_two_formats = {path: FILES[path] for path in ("config.json", "params.json", "model.safetensors")}
+    in_one = {path: FILES[path] for path in ("config.json", "model.safetensors")}
+
+    def pinned_serve(files: dict[str, LockedFile], **serve: Any) -> dict[str, Any]:
+        (found,) = pinned(deployment(serve=serve), lock("org/llama", files=files)).models
+        return dict(found.serve)
+
+    assert pinned_serve(in_two_formats) == pinned_serve(FILES) == formats
+    assert pinned_serve(FILES, load_format="auto", tokenizer_mode="slow") == formats | {"tokenizer_mode": "slow"}
+    assert pinned_serve(FILES, load_format="mistral") == {"load_format": "mistral"}
+    assert pinned_serve(in_one) == {}
 
 
 def test_without_a_lock_nothing_is_pinned() -> None:
