@@ -44,6 +44,16 @@ class HubServer:
     spoiled: dict[str, bytes] = field(default_factory=dict)
     """By file: what is sent instead of its content, of the same length."""
     ignores_range: bool = False
+    tells_length: bool = True
+    """Else the end of a body is where the connection ends."""
+    address_is_good_for: int = 0
+    """Downloads from an address of the content network, before it is too old; 0: any number."""
+    content_status: int = 0
+    """The content network answers everything with it; 0: as it should be."""
+    refuses_beyond_the_end: bool = False
+    """By 416, as most servers; else what is sent from there on is empty."""
+    addresses: dict[str, int] = field(default_factory=dict)
+    """Downloads by address that was given out."""
     bytes_per_second: float = 0
     """0: as fast as can be."""
     status: int = 0
@@ -135,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif len(one.files[name]) >= LARGE_BYTES:
             digest, size = sha256(one.files[name]), str(len(one.files[name]))
             # By name, so that it is another host than the hub's, as a content network is.
-            place = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/cdn/{hub}/{name}"
+            signature = str(len(self.hub.addresses))
+            self.hub.addresses[signature] = 0
+            place = f"{self.hub.url.replace('127.0.0.1', 'localhost')}/cdn/{hub}/{name}?signature={signature}"
             links = {"X-Linked-Etag": f'"{digest}"', "X-Linked-Size": size, "X-Repo-Commit": one.commit}
             self._send(302, b"", {**links, "Location": place})
         else:
@@ -145,6 +157,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _large(self, place: str) -> None:
         organisation, model, name = place.split("/", 2)
         content = self.hub.repositories[f"{organisation}/{model}"].files[name]
+        signature = urlsplit(self.path).query.removeprefix("signature=")
+        self.hub.addresses[signature] += 1
+        if self.hub.content_status:
+            self._send(self.hub.content_status, b"no\n", {})
+            return
+        if self.hub.address_is_good_for and self.hub.addresses[signature] > self.hub.address_is_good_for:
+            self._send(403, b"<Error><Code>AccessDenied</Code><Message>Request has expired</Message></Error>", {})
+            return
         self._content(name, content, {"ETag": f'"{sha256(content)}"'})
 
     def _content(self, name: str, content: bytes, headers: dict[str, str]) -> None:
@@ -152,6 +172,9 @@ class _Handler(BaseHTTPRequestHandler):
         status, begin = 200, 0
         if (asked := self.headers.get("Range")) and not self.hub.ignores_range:
             begin = int(asked.removeprefix("bytes=").partition("-")[0])
+            if begin >= len(content) and self.hub.refuses_beyond_the_end:
+                self._send(416, b"", {})
+                return
             headers |= {"Content-Range": f"bytes {begin}-{len(content) - 1}/{len(content)}"}
             status = 206
         cuts = self.hub.cut_after.get(name)
@@ -162,7 +185,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for key, value in headers.items():
             self.send_header(key, value)
-        self.send_header("Content-Length", str(len(body)))
+        if self.hub.tells_length or self.command == "HEAD" or status not in (200, 206):
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command == "HEAD":
             return

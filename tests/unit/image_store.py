@@ -23,10 +23,11 @@ class StoredImage:
     layers: list[str]
     size: int = 1000
     labels: dict[str, str] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
 
     @property
     def attrs(self) -> dict[str, Any]:
-        return {"Size": self.size, "RootFS": {"Type": "layers", "Layers": self.layers}}
+        return {"Size": self.size, "RootFS": {"Type": "layers", "Layers": self.layers}, "Config": self.config}
 
 
 class ImageStore(FakeDocker):
@@ -80,6 +81,7 @@ class ImageStore(FakeDocker):
         image = self._stored(reference)
         name = reference if reference in self.store else ""
         content = {"name": name, "id": image.id, "layers": image.attrs["RootFS"]["Layers"], "labels": image.labels}
+        content["config"] = image.attrs["Config"]
         text = json.dumps(content).encode()
         yield text[:10]
         yield text[10:]
@@ -92,8 +94,12 @@ class ImageStore(FakeDocker):
         if name in self.load_fails:
             yield {"error": self.load_fails[name]}
             return
-        identity = f"sha256:other of {name}" if self.ids_change else saved["id"]
-        self.store[name or f"<none> {identity}"] = StoredImage(identity, saved["layers"], labels=saved["labels"])
+        identity, config = saved["id"], saved["config"]
+        if self.ids_change:
+            identity, config = f"sha256:other of {name}", {"Hostname": "", "OnBuild": None, "Volumes": {}} | config
+        self.store[name or f"<none> {identity}"] = StoredImage(
+            identity, saved["layers"], labels=saved["labels"], config=config
+        )
         self.loads.append(name)
         yield {"stream": f"Loaded image: {name}\n"}
 

@@ -1,7 +1,6 @@
 """What of a deployment travels, and how its file reads on the other host: pure arithmetic over a Deployment."""
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,21 +9,13 @@ from typing import Any
 from vllmstack.bundle.deployment_text import Place
 from vllmstack.bundle.manifest import ADAPTERS, MODELS
 from vllmstack.deployment.adapters import OPTION, adapters_of
-from vllmstack.deployment.hub_models import wishes_of
+from vllmstack.deployment.hub_models import MAIN, needs_of
 from vllmstack.deployment.model import Deployment, Model
+from vllmstack.deployment.model_lock import ModelLock
 from vllmstack.errors import InvalidInput, Problem
-from vllmstack.hub.wishes import Use, Wish
+from vllmstack.hub.wishes import Wish
 from vllmstack.planning.placement import model_slug
 
-_HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_OTHER_REPOSITORIES: tuple[Place, ...] = (
-    ("tokenizer",),
-    ("hf_config_path",),
-    ("spec_model",),
-    ("speculative_config", "model"),
-    ("speculative_config", "tokenizer"),
-)
-"""Options of vLLM that may name a second repository of the hub."""
 WEIGHTS_INDEX = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
 _SECRETS = "../../secrets"
@@ -47,8 +38,8 @@ class Folder:
         return self.wish.hub if self.wish else str(self.directory)
 
 
-def folders_of(deployment: Deployment, file: str) -> list[Folder]:
-    """Models and LoRA adapters.
+def folders_of(deployment: Deployment, lock: ModelLock, file: str) -> list[Folder]:
+    """Models and LoRA adapters, each as it is locked.
 
     Raises:
         InvalidInput: an engine fetches something from the hub that a bundle cannot hold; ``file`` is the deployment's.
@@ -59,12 +50,13 @@ def folders_of(deployment: Deployment, file: str) -> list[Folder]:
     folders = []
     for index, model in enumerate(deployment.models):
         slug = model_slug(model)
+        wishes = {need.place: lock.applied(need.wish) for need in needs_of(model)}
         folders.append(
             Folder(
                 archived_as=f"{MODELS}/{slug}",
                 place=f"models/{index}/source",
                 directory=model.source.directory,
-                wish=next(iter(wishes_of(model)), None),  # the model itself; a second repository was refused above
+                wish=wishes.get(("source",)),
             )
         )
         for number, adapter in enumerate(adapters_of(model.serve), start=1):
@@ -73,24 +65,24 @@ def folders_of(deployment: Deployment, file: str) -> list[Folder]:
                     archived_as=f"{ADAPTERS}/{slug}-{number}",
                     place=f"models/{index}/serve/{OPTION}",
                     directory=adapter.folder,
-                    wish=None if adapter.folder else Wish(hub=adapter.path, use=Use.ADAPTER),
+                    wish=wishes.get(("serve", OPTION, str(number - 1))),
                 )
             )
     return folders
 
 
 def _unheld(index: int, model: Model, file: str) -> Iterator[Problem]:
-    for place in _OTHER_REPOSITORIES:
-        value: Any = model.serve
-        for key in place:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if isinstance(value, str) and _HUB_ID.fullmatch(value):
-            yield Problem(
-                file=file,
-                place="/".join(["models", str(index), "serve", *map(str, place)]),
-                fact=f"{value} is fetched from the hub by the engine, and a bundle holds a model's own files alone",
-                hint="put what the engine needs of it into the model's folder, or leave the option out",
-            )
+    for need in needs_of(model):
+        # The model's own folder has its tokenizer, if it is of the same revision.
+        is_own = (need.wish.hub, need.wish.revision) == (model.source.hub, model.source.revision or MAIN)
+        if need.place == ("source",) or OPTION in need.place or (need.place[-1] == "tokenizer_revision" and is_own):
+            continue
+        yield Problem(
+            file=file,
+            place="/".join(["models", str(index), *need.place]),
+            fact=f"{need.wish.hub} is fetched from the hub by the engine, and a bundle holds a model's own files alone",
+            hint="put what the engine needs of it into the model's folder, or leave the option out",
+        )
 
 
 def changed_values(deployment: Deployment, images: Mapping[str, str]) -> dict[Place, Any]:

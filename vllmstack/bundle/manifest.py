@@ -58,6 +58,9 @@ class BundledImage(Part):
     id: str
     layers: tuple[str, ...]
     """Digests of its layers: the same in every kind of image store, which the id is not."""
+    configuration: str = ""
+    """SHA-256 of what a container is started with: environment, entrypoint and so on. It is the same in every kind of
+    image store, too. Empty in a bundle of an older release: there the id alone tells."""
     size_bytes: int = Field(ge=0)
     """Unpacked."""
 

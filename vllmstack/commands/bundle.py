@@ -28,7 +28,6 @@ from vllmstack.bundle.manifest import CLONE, DEPLOYMENT, MANIFEST, SUFFIX, Bundl
 from vllmstack.commands.byte_progress import byte_progress
 from vllmstack.commands.preparation import default_deployment, load_deployment
 from vllmstack.console import out, step
-from vllmstack.deployment.hub_models import pinned
 from vllmstack.deployment.model import Deployment
 from vllmstack.errors import InvalidInput, Problem
 from vllmstack.host.bundle_files import appearing_whole, clone_files, fetched_wheels, folder_files
@@ -73,7 +72,7 @@ def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_
     file, deployment = load_deployment(project, name or default_deployment(see_inventory()))
     target = output or Path(f"{deployment.name}{SUFFIX}")
     _refuse_target(target)
-    folders = folders_of(pinned(deployment, read_lock(Path(file).parent)), file)
+    folders = folders_of(deployment, read_lock(Path(file).parent), file)
     local = [_local(folder, file) for folder in folders if folder.directory]
     clone = clone_files(project) if with_project else []
     ensure()

@@ -90,9 +90,9 @@ def stored_in(said: Said) -> list[Stored]:
 
 
 def as_stored(snapshot: Snapshot, lock: ModelLock) -> Wish:
-    """What a snapshot is compared with: the lock's files, if this commit is locked."""
-    locked = next((one for one in lock.models if (one.hub, one.commit) == (snapshot.hub, snapshot.commit)), None)
-    files = locked.hub_files if locked else ()
+    """What a snapshot is compared with: each of its files as this commit is locked."""
+    locked = lock.files_at(snapshot.hub, snapshot.commit)
+    files = tuple(locked.get(file.path, file) for file in snapshot.files)
     return Wish(hub=snapshot.hub, revision=snapshot.commit, commit=snapshot.commit, files=files)
 
 

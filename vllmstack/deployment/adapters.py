@@ -14,6 +14,7 @@ from typing import Any
 from vllmstack.deployment.options import underscored
 from vllmstack.deployment.wording import listed, perhaps, shown, wrong_kind
 from vllmstack.errors import Problem
+from vllmstack.hub.layout import ENGINE_HOME
 
 OPTION = "lora_modules"
 KEYS = ("name", "path", "base_model_name", "is_3d_lora_weight")
@@ -38,9 +39,9 @@ class Adapter:
 
     @property
     def folder(self) -> Path | None:
-        """On the host, once the deployment is loaded; None: it is the hub's."""
+        """On the host, once the deployment is loaded; None: it is the hub's, pinned to a commit or not."""
         path = Path(self.path)
-        return path if path.is_absolute() else None
+        return path if path.is_absolute() and not path.is_relative_to(ENGINE_HOME) else None
 
     @property
     def may_be_on_the_hub(self) -> bool:

@@ -2,11 +2,15 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from vllmstack.deployment.adapters import OPTION as LORA_MODULES
 from vllmstack.deployment.adapters import adapters_of
 from vllmstack.deployment.model import Deployment, Model
 from vllmstack.deployment.model_lock import ModelLock
+from vllmstack.hub.layout import engine_folder
+from vllmstack.hub.selection import MISTRAL_CONFIG
 from vllmstack.hub.wishes import Use, Wish
 
 MAIN = "main"
@@ -17,17 +21,35 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _MISTRAL = ("load_format", "config_format")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """A repository that an engine asks for."""
+
+    place: tuple[str, ...]
+    """What names it, below the model; of an adapter `serve`, the option and its number."""
+    wish: Wish
+
+
+def needs_of(model: Model) -> tuple[Need, ...]:
+    """All that a model's engines would ask the hub for, the model itself first: the one list of it.
+
+    What is preloaded, locked, pinned, bundled, or refused by a bundle, is taken from here.
+    """
+    return tuple(_needs(model))
+
+
 def wishes_of(model: Model, lock: ModelLock | None = None) -> tuple[Wish, ...]:
     """What must be in the volume before the model's engines start: they have no way to the hub.
 
-    The model itself first, then its tokenizer, draft model and adapters where these are the hub's; each as it is
-    locked. Empty for a model from a directory.
+    Each as it is locked. Empty for a model from a directory.
     """
-    found: dict[tuple[str, str], Wish] = {}
-    for wish in _wishes(model):
-        # One repository may be several things, a model and its own tokenizer: the model has all of it.
-        found.setdefault((wish.hub, wish.revision), wish)
-    return tuple((lock or ModelLock()).applied(wish) for wish in found.values())
+    if model.source.hub is None:
+        return ()
+    found = dict.fromkeys(need.wish for need in needs_of(model))
+    # One repository may be several things, a model and its own tokenizer: the model has all of it.
+    whole = {(wish.hub, wish.revision) for wish in found if wish.use is Use.MODEL}
+    wishes = (wish for wish in found if wish.use is not Use.CONFIG or (wish.hub, wish.revision) not in whole)
+    return tuple((lock or ModelLock()).applied(wish) for wish in wishes)
 
 
 def all_wishes(deployment: Deployment, lock: ModelLock | None = None) -> dict[str, tuple[Wish, ...]]:
@@ -46,53 +68,85 @@ def unlocked(deployment: Deployment, lock: ModelLock) -> list[tuple[str, Wish]]:
 
 
 def pinned(deployment: Deployment, lock: ModelLock) -> Deployment:
-    """The deployment with the lock's commits for its revisions, wherever vLLM takes one.
+    """The deployment with the lock's commits for its revisions.
 
-    An adapter's path has no revision in vLLM: its branch stands for the locked commit in the volume.
+    What vLLM takes no revision for is named as the commit's folder in the engine's container.
     """
     return deployment.model_copy(update={"models": tuple(_pinned(model, lock) for model in deployment.models)})
 
 
 def _pinned(model: Model, lock: ModelLock) -> Model:
-    commits = {(wish.hub, wish.revision): wish.commit for wish in wishes_of(model, lock) if wish.commit}
-    if not commits or not model.source.hub:
+    if model.source.hub is None:
         return model
     source, serve = model.source, dict(model.serve)
-    if commit := commits.get((model.source.hub, model.source.revision or MAIN)):
-        source = source.model_copy(update={"revision": commit})
-    for option, hub, revision in _revisions(model):
-        if commit := commits.get((hub, revision)):
-            if option == "tokenizer_revision":
-                serve[option] = commit
-            else:
-                serve["speculative_config"] = {**serve["speculative_config"], "revision": commit}
+    adapters = [adapter.at(adapter.path) for adapter in adapters_of(serve)]
+    for need in needs_of(model):
+        wish = lock.applied(need.wish)
+        commit = wish.commit
+        if not commit:
+            continue
+        match need.place:
+            case ("source",):
+                source = source.model_copy(update={"revision": commit})
+                serve |= _formats(model, wish)
+            case ("serve", "tokenizer" | "tokenizer_revision"):
+                serve["tokenizer_revision"] = commit
+            case ("serve", "speculative_config", _) | ("serve", "spec_model"):
+                serve["speculative_config"] = {**_mapping(serve.get("speculative_config")), "revision": commit}
+            case ("serve", "hf_config_path"):
+                serve["hf_config_path"] = engine_folder(need.wish.hub, commit)
+            case ("serve", _, number):
+                adapters[int(number)]["path"] = engine_folder(need.wish.hub, commit)
+                serve[LORA_MODULES] = adapters
     return model.model_copy(update={"source": source, "serve": serve})
 
 
-def _wishes(model: Model) -> Iterator[Wish]:
-    hub = model.source.hub
-    if hub is None:
-        return
+def _formats(model: Model, wish: Wish) -> dict[str, str]:
+    """What `auto` stands for, of a repository that has its weights in Mistral's own format too.
+
+    vLLM takes that one as soon as its files are in the volume, whichever deployment they came for.
+    """
+    has_both = {"config.json", MISTRAL_CONFIG} <= {file.path for file in wish.files}
+    if wish.mistral or not has_both:
+        return {}
+    return {option: "hf" for option in (*_MISTRAL, "tokenizer_mode") if model.serve.get(option, "auto") == "auto"}
+
+
+def _needs(model: Model) -> Iterator[Need]:
+    hub, serve = model.source.hub, model.serve
     revision = model.source.revision or MAIN
-    trusts = model.serve.get("trust_remote_code") is True
-    mistral = any(model.serve.get(option) == "mistral" for option in _MISTRAL)
-    # Validation lets nobody trust code that has no commit; of the other repositories nobody has read the code.
-    yield Wish(hub=hub, revision=revision, code=trusts and bool(_COMMIT.fullmatch(revision)), mistral=mistral)
-    for option, other, asked in _revisions(model):
-        yield Wish(hub=other, revision=asked, use=Use.CONFIG if option == "tokenizer_revision" else Use.MODEL)
-    if isinstance(path := model.serve.get("hf_config_path"), str) and _HUB_ID.fullmatch(path):
-        yield Wish(hub=path, revision=revision, use=Use.CONFIG)
-    for adapter in adapters_of(model.serve):
+    mistral = any(serve.get(option) == "mistral" for option in _MISTRAL)
+    if hub:
+        # Validation lets nobody trust code that has no commit; of the other repositories nobody has read the code.
+        trusts = serve.get("trust_remote_code") is True and bool(_COMMIT.fullmatch(revision))
+        yield Need(place=("source",), wish=Wish(hub=hub, revision=revision, code=trusts, mistral=mistral))
+    own_revision = str(serve.get("tokenizer_revision") or MAIN)
+    if tokenizer := _hub_id(serve.get("tokenizer")):
+        wish = Wish(hub=tokenizer, revision=own_revision, use=Use.CONFIG)
+        yield Need(place=("serve", "tokenizer"), wish=wish)
+    elif hub and serve.get("tokenizer") is None and serve.get("tokenizer_revision"):
+        wish = Wish(hub=hub, revision=own_revision, use=Use.CONFIG)
+        yield Need(place=("serve", "tokenizer_revision"), wish=wish)
+    # vLLM's create_speculative_config takes the one for the other's `model`; how weights are read, both models share.
+    config = _mapping(serve.get("speculative_config"))
+    drafts = {
+        ("serve", "speculative_config", "model"): config.get("model"),
+        ("serve", "spec_model"): serve.get("spec_model"),
+    }
+    for place, draft in drafts.items():
+        if found := _hub_id(draft):
+            yield Need(place=place, wish=Wish(hub=found, revision=str(config.get("revision") or MAIN), mistral=mistral))
+    if path := _hub_id(serve.get("hf_config_path")):
+        yield Need(place=("serve", "hf_config_path"), wish=Wish(hub=path, revision=revision, use=Use.CONFIG))
+    for number, adapter in enumerate(adapters_of(serve)):
         if adapter.folder is None and adapter.may_be_on_the_hub:
-            yield Wish(hub=adapter.path, revision=MAIN, use=Use.ADAPTER)
+            wish = Wish(hub=adapter.path, revision=MAIN, use=Use.ADAPTER)
+            yield Need(place=("serve", LORA_MODULES, str(number)), wish=wish)
 
 
-def _revisions(model: Model) -> Iterator[tuple[str, str, str]]:
-    """Option that pins it, repository and revision, of what vLLM takes a revision for beside the model."""
-    serve: Mapping[str, Any] = model.serve
-    tokenizer, revision = serve.get("tokenizer"), serve.get("tokenizer_revision")
-    if (isinstance(tokenizer, str) and _HUB_ID.fullmatch(tokenizer)) or (tokenizer is None and revision):
-        yield "tokenizer_revision", tokenizer or model.source.hub or "", str(revision or MAIN)
-    draft = serve.get("speculative_config")
-    if isinstance(draft, Mapping) and isinstance(draft.get("model"), str) and _HUB_ID.fullmatch(draft["model"]):
-        yield "speculative_config", draft["model"], str(draft.get("revision") or MAIN)
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _hub_id(value: Any) -> str | None:
+    return value if isinstance(value, str) and _HUB_ID.fullmatch(value) else None

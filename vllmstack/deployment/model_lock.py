@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 from vllmstack.deployment import messages
 from vllmstack.deployment.model import Flag, Part, Whole
 from vllmstack.errors import InvalidInput, Problem
-from vllmstack.hub.selection import has_weights
+from vllmstack.hub.selection import is_pickle, wanted
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish
 from vllmstack.plain_path import is_plain_path
 
@@ -83,28 +83,33 @@ class ModelLock(Part):
         return next((one for one in self.models if (one.hub, one.revision) == (hub, revision)), None)
 
     def applied(self, wish: Wish) -> Wish:
-        """The wish at the locked commit, and with its files where these are enough; as it was, if it is not locked."""
+        """The wish at the locked commit, with those of the locked files that it needs; as it was, if none is locked."""
         one = self.entry(wish.hub, wish.revision)
         if one is None or wish.update:
             return wish
         found = replace(wish, commit=one.commit, pickles=one.pickles or wish.pickles)
-        enough = has_weights(one.hub_files, found) and (one.code or not wish.code)
-        return replace(found, files=one.hub_files) if enough else found
+        return replace(found, files=wanted(one.hub_files, found))
+
+    def files_at(self, hub: str, commit: str) -> dict[str, HubFile]:
+        """By path what is locked of a commit, whichever revisions stand for it."""
+        entries = [one for one in self.models if (one.hub, one.commit) == (hub, commit)]
+        return {file.path: file for one in entries for file in one.hub_files}
 
     def with_snapshot(self, wish: Wish, found: Snapshot) -> "ModelLock":
-        """The lock with what was found for a wish, in place of what it had."""
-        files = {
+        """The lock with what was found for a wish; what other wishes locked of the same commit stays."""
+        before = self.entry(wish.hub, wish.revision)
+        kept = before if before and before.commit == found.commit else None
+        files = (kept.files if kept else {}) | {
             file.path: LockedFile(bytes=file.size, sha256=file.sha256 or None, blob=None if file.sha256 else file.blob)
-            for file in found.files
-            if wish.code or not file.path.endswith(".py")
+            for file in wanted(found.files, wish)
         }
         fresh = Locked(
             hub=wish.hub,
             revision=wish.revision,
             commit=found.commit,
-            code=wish.code,
-            pickles=found.pickles,
-            files=files,
+            code=wish.code or bool(kept and kept.code),
+            pickles=any(map(is_pickle, files)),
+            files=dict(sorted(files.items())),
         )
         return ModelLock(models=_sorted([*self._without(wish), fresh]))
 

@@ -1,6 +1,8 @@
 """Images out of this machine's Docker and into it, as `docker save` and `docker load` do it."""
 
 import contextlib
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +15,11 @@ from vllmstack.bundle.archive import CHUNK_BYTES
 from vllmstack.bundle.manifest import BundledImage
 from vllmstack.errors import HostError, Problem
 
+CONFIGURATION = (
+    *("Cmd", "Entrypoint", "Env", "ExposedPorts", "Healthcheck", "Labels", "OnBuild", "Shell", "StopSignal", "User"),
+    *("Volumes", "WorkingDir"),
+)
+"""Of an image's Config: what the OCI's image specification has, and what Docker adds. The rest is of containers."""
 SILENT_SECONDS = 3600
 """How long the daemon may say nothing: it writes a whole image to its own disk before the first byte of it comes."""
 
@@ -28,6 +35,7 @@ def look_at(client: docker.DockerClient, references: Mapping[str, str]) -> tuple
                 reference=portable(name, reference),
                 id=str(image.id),
                 layers=_layers(image),
+                configuration=_configuration(image),
                 size_bytes=int(image.attrs["Size"]),
             )
         )
@@ -111,12 +119,26 @@ def _find(client: docker.DockerClient, reference: str) -> DockerImage | None:
 
 
 def _is(image: BundledImage, found: DockerImage | None) -> bool:
-    return found is not None and (found.id == image.id or _layers(found) == image.layers)
+    """Whether a container of the one is as one of the other.
+
+    Docker's own store takes the digest of an image's configuration as its id, which `docker save` and `load` keep;
+    containerd's takes that of its manifest, which they do not. So an id that differs says nothing by itself.
+    """
+    if found is None:
+        return False
+    return found.id == image.id or (_layers(found), _configuration(found)) == (image.layers, image.configuration)
 
 
 def _layers(image: DockerImage) -> tuple[str, ...]:
     layers: Sequence[str] = image.attrs.get("RootFS", {}).get("Layers") or ()
     return tuple(layers)
+
+
+def _configuration(image: DockerImage) -> str:
+    """Of what is set: what is not, one daemon leaves out and another one writes as null, false or empty."""
+    config: Mapping[str, Any] = image.attrs.get("Config") or {}
+    values = {name: config[name] for name in CONFIGURATION if config.get(name)}
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """Snapshots of hub models in the stack's volume `hub-cache`, read through a container that is made and never started.
 
-The volume holds huggingface_hub's cache (its guide "Understand caching"): a snapshot is a folder of links to blobs.
-That the folder is there says nothing: what is whole, and was checked, has a manifest (``vllmstack.hub.store``).
+That a snapshot's folder is there says nothing: what is whole, and was checked, has a manifest
+(``vllmstack.hub.layout``).
 """
 
 import contextlib
@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import PurePosixPath
 from typing import IO, cast
 
 import docker
@@ -20,15 +21,13 @@ from docker.models.containers import Container
 from vllmstack.bundle.archive import CHUNK_BYTES, Source
 from vllmstack.errors import HostError, Problem
 from vllmstack.host.bundle_images import daemon_errors_said_clearly
-from vllmstack.hub import wishes
-from vllmstack.hub.selection import has_weights
+from vllmstack.hub import layout, wishes
+from vllmstack.hub.selection import answers, wanted
 from vllmstack.project import compose_project_name
 
 VOLUME = "hub-cache"
-_MOUNT = "/hub"
-_CACHE = f"{_MOUNT}/hub"
-"""`$HF_HOME/hub` of the engines, whose HF_HOME is the volume."""
-_MANIFESTS = f"{_MOUNT}/manifests"
+_MOUNT = PurePosixPath("/hub")
+_CACHE = _MOUNT / layout.CACHE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,21 +59,20 @@ class HubVolume:
         """The revision that is in the volume, with the files of its manifest.
 
         Raises:
-            HostError: the volume has none of it, not all of it, or no weights where the wish is for these.
+            HostError: the volume has none of it, not all of it, or not as it is locked.
         """
-        folder = f"models--{wish.hub.replace('/', '--')}"
-        repository, name = f"{_CACHE}/{folder}", wish.revision
+        name = wish.revision
         try:
-            commit = self._text(f"{repository}/refs/{name}").strip() or name
+            commit = wish.commit or self._text(_CACHE / layout.refs(wish.hub) / name).strip() or name
         except docker.errors.NotFound:
             commit = name
         try:
-            wanted = self._manifest(f"{_MANIFESTS}/{folder}/{commit}.json", wish)
-            there = {one.path: one for one in self._files(f"{repository}/snapshots/{commit}")} if wanted else {}
+            needed = self._needed(_MOUNT / layout.manifest(wish.hub, commit), wish)
+            there = {one.path: one for one in self._files(_CACHE / layout.snapshots(wish.hub) / commit)}
         except docker.errors.NotFound:
-            wanted, there = {}, {}
-        files = tuple(one for path, size in wanted.items() if (one := there.get(path)) and one.size_bytes == size)
-        if not wanted or len(files) < len(wanted):
+            needed, there = {}, {}
+        files = tuple(one for path, size in needed.items() if (one := there.get(path)) and one.size_bytes == size)
+        if not needed or len(files) < len(needed):
             raise HostError(
                 Problem(
                     fact=f"{wish.hub} (revision {name}) is not in the volume {VOLUME}: its weights were not downloaded "
@@ -84,28 +82,26 @@ class HubVolume:
             )
         return Snapshot(hub=wish.hub, commit=commit, files=files)
 
-    def _manifest(self, file: str, wish: wishes.Wish) -> dict[str, int]:
-        """Bytes by path of the files that were checked; none where these are not what is wished for."""
-        text = self._text(file)
+    def _needed(self, manifest: PurePosixPath, wish: wishes.Wish) -> dict[str, int]:
+        """Bytes by path of those of the files that were checked; none where these are not what is wished for."""
+        text = self._text(manifest)
         try:
             found = wishes.snapshot_from(json.loads(text))
         except (ValueError, KeyError, TypeError):
             return {}
         # Pickles are there only where somebody allowed them, which the deployment itself does not say.
-        if not has_weights(found.files, replace(wish, pickles=found.pickles)):
-            return {}
-        return {one.path: one.size for one in found.files}
+        allowed = replace(wish, pickles=found.pickles)
+        return {one.path: one.size for one in wanted(found.files, allowed)} if answers(found, allowed) else {}
 
-    def _files(self, folder: str) -> Iterator[Source]:
+    def _files(self, folder: PurePosixPath) -> Iterator[Source]:
         with _archive(self._stream(folder)) as archive:
             found = [(one.name.partition("/")[2], one.linkname if one.issym() else "", one.isfile()) for one in archive]
         for path, link, is_file in found:
             if not (link or is_file):
                 continue
-            place = posixpath.normpath(
-                posixpath.join(folder, posixpath.dirname(path), link or posixpath.basename(path))
-            )
-            if not place.startswith(f"{_CACHE}/"):
+            name = link or posixpath.basename(path)
+            place = PurePosixPath(posixpath.normpath(folder / posixpath.dirname(path) / name))
+            if not place.is_relative_to(_CACHE):
                 raise HostError(
                     Problem(
                         file=f"{VOLUME}: {path}",
@@ -115,27 +111,27 @@ class HubVolume:
                 )
             yield Source(path=path, size_bytes=self._size(place), read=partial(self._content, place))
 
-    def _text(self, path: str) -> str:
+    def _text(self, path: PurePosixPath) -> str:
         return b"".join(self._read(path)).decode()
 
-    def _size(self, path: str) -> int:
-        stream, about = self._mounted().get_archive(path)
+    def _size(self, path: PurePosixPath) -> int:
+        stream, about = self._mounted().get_archive(str(path))
         del stream  # only what is said of it is wanted
         return int((about or {})["size"])
 
-    def _content(self, path: str) -> Iterator[bytes]:
+    def _content(self, path: PurePosixPath) -> Iterator[bytes]:
         with daemon_errors_said_clearly(f"reading {path} in the volume {VOLUME}"):
             yield from self._read(path)
 
-    def _read(self, path: str) -> Iterator[bytes]:
+    def _read(self, path: PurePosixPath) -> Iterator[bytes]:
         with _archive(self._stream(path)) as archive:
             member = archive.next()
             content = archive.extractfile(member) if member else None
             while content and (chunk := content.read(CHUNK_BYTES)):
                 yield chunk
 
-    def _stream(self, path: str) -> Iterator[bytes]:
-        stream, _ = self._mounted().get_archive(path, chunk_size=CHUNK_BYTES)
+    def _stream(self, path: PurePosixPath) -> Iterator[bytes]:
+        stream, _ = self._mounted().get_archive(str(path), chunk_size=CHUNK_BYTES)
         return stream
 
     def _mounted(self) -> Container:
@@ -147,7 +143,7 @@ class HubVolume:
                 entrypoint=["/never-started"],
                 command=[],
                 network_disabled=True,
-                volumes={volume: {"bind": _MOUNT, "mode": "ro"}},
+                volumes={volume: {"bind": str(_MOUNT), "mode": "ro"}},
             )
         return self._container
 

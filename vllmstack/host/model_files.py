@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 from vllmstack.deployment.model import Model
+from vllmstack.hub import layout
 from vllmstack.planning.dimensions import ModelDimensions, UnknownDimensions, from_config, public_models
 
 
@@ -40,14 +41,13 @@ def cached_config(hub_id: str, revision: str | None = None) -> Path | None:
 
 
 def cached_snapshot(hub_id: str, revision: str | None = None) -> Path:
-    """A snapshot's folder in the hub's cache (huggingface_hub, "Understand caching"), whether or not it is there."""
-    repository = hub_cache() / f"models--{hub_id.replace('/', '--')}"
+    """A snapshot's folder in the hub's cache, whether or not it is there."""
     name = revision or "main"
     try:
-        commit = (repository / "refs" / name).read_text(encoding="ascii").strip()
+        commit = (hub_cache() / layout.refs(hub_id) / name).read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         commit = name
-    return repository / "snapshots" / commit
+    return hub_cache() / layout.snapshots(hub_id) / commit
 
 
 def hub_cache() -> Path:
@@ -55,4 +55,4 @@ def hub_cache() -> Path:
     if cache := os.environ.get("HF_HUB_CACHE"):
         return Path(cache)
     home = os.environ.get("HF_HOME")
-    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / "hub"
+    return (Path(home) if home else Path.home() / ".cache" / "huggingface") / layout.CACHE

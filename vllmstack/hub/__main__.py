@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from vllmstack.errors import EXIT_FAILED, Problem, VllmstackError
+from vllmstack.hub.selection import are_enough
 from vllmstack.hub.store import Store
 from vllmstack.hub.tokens import token_in
 from vllmstack.hub.wishes import Snapshot, Wish, as_json, wish_from
@@ -93,11 +94,12 @@ def _verify(store: Store, wishes: Sequence[Wish]) -> list[Problem]:
     for wish in wishes:
         commit = wish.commit or store.commit_of(wish.hub, wish.revision) or ""
         found = store.snapshot(wish.hub, commit)
-        files = wish.files or (found.files if found else ())
-        if not files:
+        if found is None and not are_enough(wish.files, wish):
             problems.append(Problem(file=wish.hub, fact="is not in the volume, or not whole", hint=_pull_hint(wish)))
             continue
-        wanted = Snapshot(hub=wish.hub, commit=commit, files=files)
+        # All that is there, each as it is locked; and what is locked shall be there.
+        files = {file.path: file for file in (*(found.files if found else ()), *wish.files)}
+        wanted = Snapshot(hub=wish.hub, commit=commit, files=tuple(files.values()))
         wrong = _wrong(store, wanted)
         if wrong:
             store.forget(wish.hub, commit)

@@ -19,14 +19,14 @@ from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_url
-from huggingface_hub.errors import FileMetadataError, HFValidationError
+from huggingface_hub.errors import FileMetadataError, HfHubHTTPError, HFValidationError
 from huggingface_hub.file_download import http_get
 from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from vllmstack.errors import HostError, InvalidInput, Problem, VllmstackError
-from vllmstack.hub.faults import CorruptFile, problem_of
-from vllmstack.hub.selection import index_of, selected
+from vllmstack.hub.faults import CorruptFile, RefusedContent, ShortFile, problem_of
+from vllmstack.hub.selection import are_enough, index_of, is_pickle, selected
 from vllmstack.hub.store import COMMIT, PART, Store, digest_of
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish
 
@@ -36,7 +36,13 @@ SPARE_BYTES = 256 * 1024 * 1024
 ATTEMPTS = 2
 """The second from the beginning: the half of an earlier download may be what is wrong."""
 
+FRUITLESS_TRIES = 3
+"""In a row that bring no byte of a file, before what has come of it is left for the next time."""
+
 GIB = 1024**3
+
+TOO_MANY_REQUESTS = 429
+NOTHING_FROM_THERE_ON = 416
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _GIT_BLOB = re.compile(r"[0-9a-f]{40}")
@@ -106,14 +112,31 @@ class Hub:
         return info.sha, files
 
     def fetch(self, wish: Wish, commit: str, file: HubFile, to: BinaryIO, *, have: int) -> None:
-        """Appends what is missing of a file, of which ``have`` bytes are in ``to`` already."""
+        """Appends what is missing of a file, of which ``to`` has ``have`` bytes; less of it, where a body ends early.
+
+        Raises:
+            RefusedContent: the hub has given an address, where the content is refused: it may be too old by now.
+        """
         url = hf_hub_url(wish.hub, file.path, revision=commit, endpoint=self.endpoint)
         headers = build_hf_headers(token=self.token or False)
         place = get_hf_file_metadata(url, token=self.token or False, endpoint=self.endpoint).location
         if urlsplit(place).netloc != urlsplit(url).netloc:
             headers.pop("authorization", None)  # a content network's address is signed; the token is for the hub
         headers["Accept-Encoding"] = "identity"  # bytes are counted from where an earlier download ended
-        http_get(place, to, resume_size=have, headers=headers, expected_size=file.size, displayed_filename=file.path)
+        try:
+            http_get(
+                place, to, resume_size=have, headers=headers, expected_size=file.size, displayed_filename=file.path
+            )
+        except HfHubHTTPError as error:
+            status = error.response.status_code
+            if status == TOO_MANY_REQUESTS:
+                raise
+            if status != NOTHING_FROM_THERE_ON:
+                raise RefusedContent(urlsplit(place).netloc, status) from None
+        except OSError as error:
+            # huggingface_hub's own check of the length; it has no number.
+            if "Consistency check failed" not in str(error):
+                raise
 
 
 class Download:
@@ -147,10 +170,11 @@ class Download:
             return found
 
     def _bring(self, wish: Wish) -> Snapshot:
-        if wish.files and wish.commit:
-            commit, files = wish.commit, [file for file in wish.files if wish.code or not file.path.endswith(".py")]
+        if wish.commit and are_enough(wish.files, wish):
+            commit, files = wish.commit, list(wish.files)
         else:
             commit, listed = self._hub.listing(wish)
+            _refuse_what_is_locked_otherwise(wish, listed)
             files = selected(listed, wish, self._shards(wish, commit, listed))
         before = self._store.snapshot(wish.hub, commit)
         together = {file.path: file for file in (*(before.files if before else ()), *files)}
@@ -159,7 +183,7 @@ class Download:
             commit=commit,
             files=tuple(together[path] for path in sorted(together)),
             code=wish.code or bool(before and before.code),
-            pickles=wish.pickles or bool(before and before.pickles),
+            pickles=any(map(is_pickle, together)),
         )
         self._fetch_all(wish, commit, files)
         self._refuse_code_from_elsewhere(wish, files)
@@ -245,7 +269,7 @@ class Download:
         part = self._part(wish, file)
         part.parent.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, ATTEMPTS + 1):
-            began_with = self._append(wish, commit, file, part)
+            in_one_piece = self._append(wish, commit, file, part)
             found = digest_of(part, file)
             if found == file.digest:
                 _sync(part)  # else the manifest may outlive a power loss, and the content not
@@ -253,31 +277,46 @@ class Download:
                 return
             self._progress.add(-part.stat().st_size)
             part.unlink()
-            if began_with == 0 or attempt == ATTEMPTS:
+            if in_one_piece or attempt == ATTEMPTS:
                 raise CorruptFile(file.path, found, file.digest)
             self._told(f"{wish.hub}: what was there of {file.path} is wrong: fetching it anew")
 
-    def _append(self, wish: Wish, commit: str, file: HubFile, part: Path) -> int:
-        """Fetches the rest of a file; the bytes that were there before."""
+    def _append(self, wish: Wish, commit: str, file: HubFile, part: Path) -> bool:
+        """Fetches the rest of a file; whether it has come at once, and so from one place."""
         with part.open("r+b" if part.is_file() else "w+b") as stream:
             if stream.seek(0, os.SEEK_END) > file.size:
                 stream.truncate(0)
                 stream.seek(0)
-            have = stream.tell()
+            have = furthest = stream.tell()
             self._progress.add(have)
-            counted = _Counted(stream, self._progress, self._stopped)
-            try:
-                if have < file.size:
-                    self._hub.fetch(wish, commit, file, cast(BinaryIO, counted), have=have)
-            except OSError as error:
-                # huggingface_hub's own check of the length has no number; what came is then refused by its digest.
-                if "Consistency check failed" not in str(error):
-                    raise
-        return have
+            counted = cast(BinaryIO, _Counted(stream, self._progress, self._stopped))
+            tries = fruitless = 0
+            while stream.tell() < file.size:
+                refused: RefusedContent | None = None
+                try:
+                    self._hub.fetch(wish, commit, file, counted, have=stream.tell())
+                except RefusedContent as error:
+                    refused = error
+                tries += 1
+                fruitless = 0 if stream.tell() > furthest else fruitless + 1
+                furthest = max(furthest, stream.tell())
+                if fruitless == FRUITLESS_TRIES:
+                    raise refused or ShortFile(file.path, stream.tell(), file.size)
+        return have == 0 and tries <= 1
 
     def _part(self, wish: Wish, file: HubFile) -> Path:
         blob = self._store.blob(wish.hub, file)
         return blob.with_name(blob.name + PART)
+
+
+def _refuse_what_is_locked_otherwise(wish: Wish, listed: Sequence[HubFile]) -> None:
+    """A commit holds the same for ever: whoever lists it otherwise is not the hub that it was locked from."""
+    there = {file.path: file.digest for file in listed}
+    for file in wish.files:
+        if there.get(file.path) != file.digest:
+            fact = f"is not what models.lock says of the commit {wish.commit[:12]}"
+            hint = "check HF_ENDPOINT: a mirror that changes files cannot be used"
+            raise HostError(Problem(file=wish.hub, place=file.path, fact=fact, hint=hint))
 
 
 def _has_digest(file: HubFile) -> bool:

@@ -21,6 +21,20 @@ class CorruptFile(Exception):
         super().__init__(f"{path} is corrupt: it has the digest {found[:12]}… instead of {wanted[:12]}…")
 
 
+class ShortFile(Exception):
+    """What is sent ends before its end, however often it is asked for the rest. What has come is kept."""
+
+    def __init__(self, path: str, come: int, size: int) -> None:
+        super().__init__(f"{path} is corrupt: it ends after {come:,} of {size:,} bytes")
+
+
+class RefusedContent(Exception):
+    """The hub sends to a place that refuses: not for want of a right, which the hub itself would have told."""
+
+    def __init__(self, host: str, status: int) -> None:
+        super().__init__(f"{host} answers {status}")
+
+
 def problem_of(error: Exception, wish: Wish, *, endpoint: str, has_token: bool) -> Problem | None:
     """One fact and its mend; None for what is nobody's fault but ours."""
     fact, hint = _told(error, wish, endpoint, has_token) or ("", "")
@@ -29,8 +43,10 @@ def problem_of(error: Exception, wish: Wish, *, endpoint: str, has_token: bool) 
 
 def _told(error: Exception, wish: Wish, endpoint: str, has_token: bool) -> tuple[str, str] | None:  # noqa: PLR0911, PLR0912
     match error:
-        case CorruptFile():
+        case CorruptFile() | ShortFile():
             return str(error), "pull again; if it stays so, the mirror or the proxy on the way changes files"
+        case RefusedContent():
+            return f"{error}, where {endpoint} sends to for a file", MIRROR
         case errors.GatedRepoError() if not has_token:
             return "is gated, and there is no token", f"{LICENCE}, and set `source: {{gated: true}}`"
         case errors.GatedRepoError():

@@ -1,14 +1,4 @@
-"""The hub's cache in the volume: what is whole in it, what is not, and what is checked.
-
-Its layout is huggingface_hub's own ("Understand caching"), so that vLLM finds in it what it asks for offline:
-
-    hub/models--ORG--NAME/blobs/DIGEST             a file's content; DIGEST.part while it is fetched
-    hub/models--ORG--NAME/snapshots/COMMIT/PATH    links to blobs
-    hub/models--ORG--NAME/refs/REVISION            the commit that a branch or tag stood for
-    manifests/models--ORG--NAME/COMMIT.json        ours: the files of a snapshot, written when all of them were checked
-
-A snapshot without its manifest does not count as present.
-"""
+"""The hub's cache in the volume: what is whole in it, what is not, and what is checked. See ``layout``."""
 
 import contextlib
 import fcntl
@@ -20,7 +10,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from vllmstack.hub.selection import has_weights
+from vllmstack.hub import layout
+from vllmstack.hub.selection import answers
 from vllmstack.hub.wishes import HubFile, Snapshot, Wish, as_json, snapshot_from
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -36,20 +27,20 @@ class Store:
 
     def blob(self, hub: str, file: HubFile) -> Path:
         """Where a file's content lies, or shall."""
-        return self._folder(hub) / "blobs" / file.digest
+        return self._cache / layout.blobs(hub) / file.digest
 
     def commit_of(self, hub: str, revision: str) -> str | None:
         """The commit that a revision stands for here; None: nobody has asked for it yet."""
         if COMMIT.fullmatch(revision):
             return revision
         with contextlib.suppress(OSError, UnicodeDecodeError):
-            commit = (self._folder(hub) / "refs" / revision).read_text("ascii").strip()
+            commit = (self._cache / layout.refs(hub) / revision).read_text("ascii").strip()
             return commit if COMMIT.fullmatch(commit) else None
         return None
 
     def revisions_of(self, hub: str, commit: str) -> list[str]:
         """Branches and tags that stand for the commit here."""
-        refs = self._folder(hub) / "refs"
+        refs = self._cache / layout.refs(hub)
         names = [str(file.relative_to(refs)) for file in refs.rglob("*") if file.is_file()]
         return sorted(name for name in names if self.commit_of(hub, name) == commit)
 
@@ -67,24 +58,21 @@ class Store:
         """The snapshot that a wish means, if it is whole and has all that is asked for."""
         commit = wish.commit or self.commit_of(wish.hub, wish.revision)
         found = self.snapshot(wish.hub, commit) if commit and not wish.update else None
-        if found is None or (wish.code and not found.code) or not has_weights(found.files, wish):
-            return None
-        there = {file.path: file.digest for file in found.files}
-        needed = [file for file in wish.files if wish.code or not file.path.endswith(".py")]
-        return found if all(there.get(file.path) == file.digest for file in needed) else None
+        return found if found and answers(found, wish) else None
 
     def snapshots(self) -> list[Snapshot]:
         """All that are whole, by id and commit."""
         found = [
-            self.snapshot(_id_of(manifest.parent.name), manifest.stem)
-            for manifest in (self.home / "manifests").glob("models--*/*.json")
+            self.snapshot(layout.hub_id(manifest.parent.name), manifest.stem)
+            for manifest in (self.home / layout.MANIFESTS).glob(f"{layout.REPOSITORIES}/*.json")
         ]
         return sorted((one for one in found if one), key=lambda one: (one.hub.lower(), one.commit))
 
     def leftovers(self) -> dict[str, int]:
         """Bytes by id of repositories without a whole snapshot: half a download, or what an older release left."""
         whole = {one.hub for one in self.snapshots()}
-        sizes = {_id_of(folder.name): _bytes_below(folder) for folder in (self.home / "hub").glob("models--*")}
+        folders = self._cache.glob(layout.REPOSITORIES)
+        sizes = {layout.hub_id(folder.name): _bytes_below(folder) for folder in folders}
         return {hub: size for hub, size in sorted(sizes.items()) if hub not in whole and size}
 
     def keep(self, snapshot: Snapshot) -> None:
@@ -99,7 +87,7 @@ class Store:
     def refer(self, hub: str, revision: str, commit: str) -> None:
         """From now on the revision stands for the commit: engines that ask for the branch get it."""
         if revision != commit and self.commit_of(hub, revision) != commit:
-            _write(self._folder(hub) / "refs" / revision, commit)
+            _write(self._cache / layout.refs(hub) / revision, commit)
 
     def differences(
         self, snapshot: Snapshot, told: Callable[[int], None] = lambda _: None
@@ -124,13 +112,13 @@ class Store:
 
     def remove(self, hub: str, commit: str | None = None) -> int:
         """Removes a snapshot, or all there is of a repository; returns the bytes that it gave back."""
-        folder = self._folder(hub)
+        folder, snapshots = self._cache / layout.repository(hub), self._cache / layout.snapshots(hub)
         before = _bytes_below(folder)
         if commit:
             self._manifest(hub, commit).unlink(missing_ok=True)
             shutil.rmtree(self._snapshot(hub, commit), ignore_errors=True)
-            self._remove_unused(folder)
-        if commit is None or not any((folder / "snapshots").glob("*")):
+            self._remove_unused(hub)
+        if commit is None or not any(snapshots.glob("*")):
             # The manifests first: what is half removed must not count as present.
             shutil.rmtree(self._manifest(hub, "").parent, ignore_errors=True)
             shutil.rmtree(folder, ignore_errors=True)
@@ -139,7 +127,7 @@ class Store:
     @contextlib.contextmanager
     def locked(self, hub: str, waiting: Callable[[], None]) -> Iterator[None]:
         """Nobody else writes to this repository within the block; ``waiting`` is called if somebody does now."""
-        file = self.home / ".locks" / self._folder(hub).name
+        file = self.home / ".locks" / layout.repository(hub)
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w") as stream:
             try:
@@ -149,24 +137,26 @@ class Store:
                 fcntl.flock(stream, fcntl.LOCK_EX)
             yield
 
-    def _remove_unused(self, folder: Path) -> None:
-        used = {link.resolve() for link in (folder / "snapshots").rglob("*") if link.is_symlink()}
-        for blob in (folder / "blobs").glob("*"):
+    def _remove_unused(self, hub: str) -> None:
+        snapshots = self._cache / layout.snapshots(hub)
+        used = {link.resolve() for link in snapshots.rglob("*") if link.is_symlink()}
+        for blob in (self._cache / layout.blobs(hub)).glob("*"):
             if blob.resolve() not in used:
                 blob.unlink()
-        commits = {one.name for one in (folder / "snapshots").glob("*")}
-        for ref in (folder / "refs").rglob("*"):
+        commits = {one.name for one in snapshots.glob("*")}
+        for ref in (self._cache / layout.refs(hub)).rglob("*"):
             if ref.is_file() and ref.read_text("ascii").strip() not in commits:
                 ref.unlink()
 
-    def _folder(self, hub: str) -> Path:
-        return self.home / "hub" / f"models--{hub.replace('/', '--')}"
+    @property
+    def _cache(self) -> Path:
+        return self.home / layout.CACHE
 
     def _snapshot(self, hub: str, commit: str) -> Path:
-        return self._folder(hub) / "snapshots" / commit
+        return self._cache / layout.snapshots(hub) / commit
 
     def _manifest(self, hub: str, commit: str) -> Path:
-        return self.home / "manifests" / self._folder(hub).name / f"{commit}.json"
+        return self.home / layout.manifest(hub, commit)
 
 
 def digest_of(path: Path, file: HubFile, told: Callable[[int], None] = lambda _: None) -> str:
@@ -180,11 +170,6 @@ def digest_of(path: Path, file: HubFile, told: Callable[[int], None] = lambda _:
             digest.update(chunk)
             told(len(chunk))
     return digest.hexdigest()
-
-
-def _id_of(folder_name: str) -> str:
-    organisation, _, name = folder_name.removeprefix("models--").partition("--")
-    return f"{organisation}/{name}"
 
 
 def _bytes_below(folder: Path) -> int:

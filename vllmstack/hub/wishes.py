@@ -58,7 +58,8 @@ class Wish:
     commit: str = ""
     """That the lock file has for it; empty: not locked."""
     files: tuple[HubFile, ...] = ()
-    """Those of the lock file. Empty: the hub's list is asked for."""
+    """Those of the lock file, which nothing that comes may differ from. Are they enough, the hub's list is not asked
+    for."""
     update: bool = False
     """Ask the hub what the revision is now, whatever is there."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from vllmstack.bundle.contents import changed_values, folders_of, missing_weights, receiver_files
 from vllmstack.deployment.model import Deployment
+from vllmstack.deployment.model_lock import Locked, LockedFile, ModelLock
 from vllmstack.errors import InvalidInput
 from vllmstack.hub.wishes import Use, Wish
 
@@ -25,7 +26,7 @@ def test_each_model_and_adapter_has_a_folder_of_its_own() -> None:
         "serve": {"lora_modules": [{"name": "a", "path": "/data/a"}, {"name": "b", "path": "org/b"}]},
     }
 
-    found = folders_of(deployment(models=[MODEL, local]), "chat.yaml")
+    found = folders_of(deployment(models=[MODEL, local]), ModelLock(), "chat.yaml")
 
     assert [(one.archived_as, one.described, one.wish) for one in found] == [
         ("models/llama-3-2", "org/llama", Wish(hub="org/llama", revision="v1")),
@@ -35,17 +36,38 @@ def test_each_model_and_adapter_has_a_folder_of_its_own() -> None:
     ]
 
 
+def test_what_is_locked_travels_as_it_is_locked() -> None:
+    commit, files = "a" * 40, {"adapter_model.safetensors": LockedFile(bytes=2, blob="b" * 40)}
+    lock = ModelLock(models=(Locked(hub="org/b", revision="main", commit=commit, files=files),))
+    adapted = MODEL | {"serve": {"lora_modules": [{"name": "b", "path": "org/b"}]}}
+
+    _, adapter = folders_of(deployment(models=[adapted]), lock, "chat.yaml")
+
+    assert adapter.wish == Wish(hub="org/b", use=Use.ADAPTER, commit=commit, files=lock.models[0].hub_files)
+
+
+def test_a_tokenizer_of_the_same_revision_is_in_the_models_folder_and_another_one_is_not() -> None:
+    def bundled(revision: str) -> int:
+        of = deployment(models=[MODEL | {"serve": {"tokenizer_revision": revision}}])
+        return len(folders_of(of, ModelLock(), "chat.yaml"))
+
+    assert bundled("v1") == 1
+    with pytest.raises(InvalidInput, match=r"serve/tokenizer_revision: org/llama is fetched from the hub"):
+        bundled("v2")
+
+
 @pytest.mark.parametrize(
     ("serve", "place"),
     [
         ({"tokenizer": "org/other"}, "tokenizer"),
         ({"hf_config_path": "org/other"}, "hf_config_path"),
+        ({"spec_model": "org/other"}, "spec_model"),
         ({"speculative_config": {"model": "org/other", "method": "eagle"}}, "speculative_config/model"),
     ],
 )
 def test_a_second_repository_that_an_engine_would_fetch_is_refused(serve: dict[str, Any], place: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        folders_of(deployment(models=[MODEL | {"serve": serve}]), "chat.yaml")
+        folders_of(deployment(models=[MODEL | {"serve": serve}]), ModelLock(), "chat.yaml")
 
     assert str(caught.value) == (
         f"chat.yaml: models/0/serve/{place}: org/other is fetched from the hub by the engine, and a bundle holds a "
@@ -57,7 +79,7 @@ def test_a_second_repository_that_an_engine_would_fetch_is_refused(serve: dict[s
 def test_a_speculative_method_without_a_model_travels() -> None:
     serve = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 4}, "tokenizer_mode": "auto"}
 
-    assert len(folders_of(deployment(models=[MODEL | {"serve": serve}]), "chat.yaml")) == 1
+    assert len(folders_of(deployment(models=[MODEL | {"serve": serve}]), ModelLock(), "chat.yaml")) == 1
 
 
 def test_weights_come_from_beside_the_file_and_images_are_named() -> None:

@@ -194,6 +194,38 @@ def test_pickles_once_allowed_are_allowed_by_the_lock(
     assert lock(clone)["models"][0]["pickles"] is True
 
 
+TWO_USES = """\
+name: two
+models:
+  - name: first
+    source: {hub: org/other}
+    serve: {tokenizer: org/tiny}
+    engine: vllm-cpu
+"""
+
+
+def test_what_one_deployment_locked_stays_when_another_uses_the_same_repository(
+    vllmstack: Run, machine: Machine, clone: Clone, hub: HubServer
+) -> None:
+    hub.repositories["org/other"] = Repository(files={**FILES, "model.safetensors": b"other" * 5000}, commit="2" * 40)
+    clone.deployment(TWO_USES, name="two")
+    vllmstack("models", "pull", "tiny")
+    before = lock(clone)["models"]
+    shutil.rmtree(machine.home)
+    hub.requests.clear()
+
+    done = vllmstack("models", "pull", "two", "--allow-pickle")
+
+    assert done.status == 0, done.err
+    assert [one for one in lock(clone)["models"] if one["hub"] == MODEL] == before
+    assert not any(one.get("pickles") for one in lock(clone)["models"])
+    # As a tokenizer it needs no weights, though they are locked.
+    assert hub.downloads("/cdn/org/tiny/") == []
+    assert vllmstack("models", "verify").status == 0
+    assert vllmstack("models", "pull", "tiny").status == 0
+    assert lock(clone)["models"][1] == before[0]
+
+
 def test_the_token_comes_from_its_file_and_is_nowhere_else(
     vllmstack: Run, machine: Machine, clone: Clone, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

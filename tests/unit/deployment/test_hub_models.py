@@ -5,9 +5,11 @@ from typing import Any
 from vllmstack.deployment.hub_models import all_wishes, pinned, unlocked, wishes_of
 from vllmstack.deployment.model import Deployment, Model
 from vllmstack.deployment.model_lock import Locked, LockedFile, ModelLock
+from vllmstack.hub.selection import are_enough
 from vllmstack.hub.wishes import HubFile, Use, Wish
 
 COMMIT = "a" * 40
+CACHE = "/var/cache/vllmstack/hub/hub"
 
 
 def model(**changes: Any) -> Model:
@@ -22,6 +24,20 @@ def lock(*hubs: str, **changes: Any) -> ModelLock:
     files = {"model.safetensors": LockedFile(bytes=2, blob="b" * 40)}
     entries = (Locked(**{"hub": hub, "revision": "main", "commit": COMMIT, "files": files} | changes) for hub in hubs)
     return ModelLock(models=tuple(entries))
+
+
+FILES = {
+    path: LockedFile(bytes=2, blob="b" * 40)
+    for path in (
+        *("config.json", "tokenizer.json", "modeling.py", "pytorch_model.bin"),
+        *("model.safetensors", "params.json", "consolidated.safetensors"),
+    )
+}
+"""What several uses of one repository have locked."""
+
+
+def paths(wish: Wish) -> set[str]:
+    return {file.path for file in wish.files}
 
 
 def test_a_model_from_a_directory_needs_nothing() -> None:
@@ -91,9 +107,10 @@ def test_a_lock_without_the_code_that_is_now_trusted_does_not_count() -> None:
     trusting = model(source={"hub": "org/llama", "revision": COMMIT}, serve={"trust_remote_code": True})
 
     (without,) = wishes_of(trusting, lock("org/llama", revision=COMMIT))
-    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, code=True))
+    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, code=True, files=FILES))
 
-    assert (without.files, bool(with_code.files)) == ((), True)
+    assert not are_enough(without.files, without)
+    assert are_enough(with_code.files, with_code)
 
 
 def test_files_that_were_locked_for_another_use_are_asked_for_anew_at_the_same_commit() -> None:
@@ -103,11 +120,46 @@ def test_files_that_were_locked_for_another_use_are_asked_for_anew_at_the_same_c
     (wish,) = wishes_of(model(), only_a_tokenizer)
     (own_format,) = wishes_of(mistral, lock("org/llama"))
 
-    assert (wish.commit, wish.files) == (COMMIT, ())
-    assert (own_format.commit, own_format.files) == (COMMIT, ())
+    assert (wish.commit, own_format.commit) == (COMMIT, COMMIT)
+    assert not are_enough(wish.files, wish)
+    assert not are_enough(own_format.files, own_format)
 
 
-def test_pinning_writes_the_commit_wherever_vllm_takes_one() -> None:
+def test_of_what_is_locked_for_all_uses_a_wish_takes_its_own() -> None:
+    trusting = model(source={"hub": "org/llama", "revision": COMMIT}, serve={"trust_remote_code": True})
+    as_a_tokenizer = model(source={"hub": "org/other"}, serve={"tokenizer": "org/llama"})
+    mistral = model(serve={"load_format": "mistral"})
+
+    texts = {"config.json", "params.json", "tokenizer.json"}
+    assert paths(wishes_of(model(), lock("org/llama", files=FILES))[0]) == texts | {"model.safetensors"}
+    assert paths(wishes_of(as_a_tokenizer, lock("org/llama", files=FILES))[1]) == texts
+    assert paths(wishes_of(mistral, lock("org/llama", files=FILES))[0]) == texts | {"consolidated.safetensors"}
+    (with_code,) = wishes_of(trusting, lock("org/llama", revision=COMMIT, files=FILES, code=True))
+    assert paths(with_code) == texts | {"model.safetensors", "modeling.py"}
+
+
+def test_a_draft_by_its_short_option_is_needed_and_pinned() -> None:
+    serve = {"spec_model": "org/draft", "spec_tokens": 3}
+
+    assert wishes_of(model(serve=serve))[1:] == (Wish(hub="org/draft"),)
+    (found,) = pinned(deployment(serve=serve), lock("org/draft")).models
+    assert found.serve == serve | {"speculative_config": {"revision": COMMIT}}
+
+
+def test_a_tokenizer_that_is_the_draft_too_has_its_weights() -> None:
+    serve = {"tokenizer": "org/draft", "speculative_config": {"model": "org/draft"}}
+
+    assert wishes_of(model(serve=serve))[1:] == (Wish(hub="org/draft"),)
+
+
+def test_a_configuration_from_elsewhere_is_pinned_by_its_folder() -> None:
+    # By its id vLLM would ask that repository for the model's own commit.
+    (found,) = pinned(deployment(serve={"hf_config_path": "org/config"}), lock("org/llama", "org/config")).models
+
+    assert found.serve["hf_config_path"] == f"{CACHE}/models--org--config/snapshots/{COMMIT}"
+
+
+def test_pinning_writes_the_commit_wherever_vllm_takes_one_and_else_its_folder() -> None:
     serve = {
         "tokenizer": "org/tok",
         "speculative_config": {"model": "org/draft", "num_speculative_tokens": 3},
@@ -119,9 +171,26 @@ def test_pinning_writes_the_commit_wherever_vllm_takes_one() -> None:
 
     assert found.source.revision == COMMIT
     assert found.serve == serve | {
+        "lora_modules": [{"name": "sql", "path": f"{CACHE}/models--org--sql/snapshots/{COMMIT}"}],
         "tokenizer_revision": COMMIT,
         "speculative_config": {"model": "org/draft", "num_speculative_tokens": 3, "revision": COMMIT},
     }
+
+
+def test_which_of_two_formats_is_loaded_is_pinned_too() -> None:
+    """The files of the other one come to the same folder when another deployment asks for them."""
+    formats = {"load_format": "hf", "config_format": "hf", "tokenizer_mode": "hf"}
+    in_two_formats = {path: FILES[path] for path in ("config.json", "params.json", "model.safetensors")}
+    in_one = {path: FILES[path] for path in ("config.json", "model.safetensors")}
+
+    def pinned_serve(files: dict[str, LockedFile], **serve: Any) -> dict[str, Any]:
+        (found,) = pinned(deployment(serve=serve), lock("org/llama", files=files)).models
+        return dict(found.serve)
+
+    assert pinned_serve(in_two_formats) == pinned_serve(FILES) == formats
+    assert pinned_serve(FILES, load_format="auto", tokenizer_mode="slow") == formats | {"tokenizer_mode": "slow"}
+    assert pinned_serve(FILES, load_format="mistral") == {"load_format": "mistral"}
+    assert pinned_serve(in_one) == {}
 
 
 def test_without_a_lock_nothing_is_pinned() -> None:

@@ -7,7 +7,7 @@ import yaml
 
 from vllmstack.deployment.model_lock import ModelLock, lock_text, parse_lock
 from vllmstack.errors import InvalidInput, Problem
-from vllmstack.hub.wishes import HubFile, Snapshot, Wish
+from vllmstack.hub.wishes import HubFile, Snapshot, Use, Wish
 
 FILES = (
     HubFile(path="config.json", size=2, blob="b" * 40),
@@ -47,6 +47,44 @@ def test_a_newer_commit_takes_the_place_of_the_older() -> None:
     assert [(one.revision, one.commit[0]) for one in lock.models] == [("main", "f")]
     assert [(one.revision, one.commit[0]) for one in both.models] == [("main", "f"), ("v1", "a")]
     assert both.without("org/llama") == ModelLock()
+
+
+def test_what_another_use_of_the_same_commit_locked_stays() -> None:
+    without_code, with_code = Wish(hub="org/llama"), Wish(hub="org/llama", code=True)
+    both = ModelLock().with_snapshot(with_code, SNAPSHOT)
+
+    (after_a_model,) = both.with_snapshot(without_code, SNAPSHOT).models
+    (after_a_tokenizer,) = both.with_snapshot(Wish(hub="org/llama", use=Use.CONFIG), SNAPSHOT).models
+
+    assert after_a_model == after_a_tokenizer == both.models[0]
+    assert after_a_model.code
+    assert set(after_a_model.files) == {file.path for file in FILES}
+
+
+def test_a_tokenizer_locks_no_weights_that_are_there_by_chance() -> None:
+    (entry,) = ModelLock().with_snapshot(Wish(hub="org/llama", use=Use.CONFIG), SNAPSHOT).models
+
+    assert entry.files.keys() == {"config.json"}
+
+
+def test_pickles_that_were_allowed_are_said_only_of_those_that_have_some() -> None:
+    allowed = Wish(hub="org/llama", pickles=True)
+    pickled = (FILES[0], HubFile(path="pytorch_model.bin", size=30, sha256="c" * 64))
+
+    (safe,) = ModelLock().with_snapshot(allowed, Snapshot(hub="org/llama", commit="a" * 40, files=FILES)).models
+    (other,) = ModelLock().with_snapshot(allowed, Snapshot(hub="org/llama", commit="a" * 40, files=pickled)).models
+
+    assert (safe.pickles, other.pickles) == (False, True)
+
+
+def test_a_commit_has_all_that_its_revisions_have_locked() -> None:
+    lock = (
+        ModelLock()
+        .with_snapshot(Wish(hub="org/llama", use=Use.CONFIG), SNAPSHOT)
+        .with_snapshot(Wish(hub="org/llama", revision="v1"), SNAPSHOT)
+    )
+
+    assert lock.files_at("org/llama", "a" * 40).keys() == {"config.json", "model.safetensors"}
 
 
 def problems(text: str) -> tuple[Problem, ...]:

@@ -1,6 +1,8 @@
 """Images out of one Docker and into another."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 import docker.errors
 import pytest
@@ -35,7 +37,12 @@ def looked_at(here: ImageStore, *references: str) -> tuple[BundledImage, ...]:
 def test_what_is_here_is_described(here: ImageStore) -> None:
     assert looked_at(here, GATEWAY) == (
         BundledImage(
-            name="image-0", reference=GATEWAY, id=f"sha256:{GATEWAY}", layers=(f"layer of {GATEWAY}",), size_bytes=1000
+            name="image-0",
+            reference=GATEWAY,
+            id=f"sha256:{GATEWAY}",
+            layers=(f"layer of {GATEWAY}",),
+            configuration=hashlib.sha256(b"{}").hexdigest(),
+            size_bytes=1000,
         ),
     )
 
@@ -58,6 +65,24 @@ def test_an_image_of_that_name_which_is_another_one_is_missing(here: ImageStore,
     assert len(missing(there.client, looked_at(here, GATEWAY))) == 1
 
 
+@pytest.mark.parametrize(
+    "config", [{"Env": ["A=2"]}, {"Env": ["A=1"], "Entrypoint": ["/b"]}, {"Env": ["A=1"], "Labels": {"source": "b"}}]
+)
+def test_an_image_of_the_same_layers_that_starts_otherwise_is_loaded(
+    here: ImageStore, there: ImageStore, config: dict[str, Any]
+) -> None:
+    layers = here.store[GATEWAY].layers
+    here.store[GATEWAY] = StoredImage("sha256:newer", layers, config=config)
+    there.store[GATEWAY] = StoredImage("sha256:older", layers, config={"Env": ["A=1"]})
+    (image,) = looked_at(here, GATEWAY)
+
+    assert missing(there.client, [image]) == [image]
+    LoadedImages(there.client).load(image, gzipped(saved(here.client, image)))
+
+    assert there.store[GATEWAY].config == config
+    assert missing(there.client, [image]) == []
+
+
 def test_an_image_with_a_registrys_digest_gets_a_name(here: ImageStore, there: ImageStore) -> None:
     (image,) = looked_at(here, PINNED)
 
@@ -67,8 +92,11 @@ def test_an_image_with_a_registrys_digest_gets_a_name(here: ImageStore, there: I
     assert there.store[image.reference].id == image.id
 
 
-def test_another_kind_of_store_knows_the_image_by_its_layers(here: ImageStore, there: ImageStore) -> None:
+def test_another_kind_of_store_knows_the_image_by_its_layers_and_its_configuration(
+    here: ImageStore, there: ImageStore
+) -> None:
     there.ids_change = True
+    here.store[GATEWAY].config = {"Env": ["A=1"], "Hostname": "", "OnBuild": None}
     (image,) = looked_at(here, GATEWAY)
 
     LoadedImages(there.client).load(image, gzipped(saved(here.client, image)))

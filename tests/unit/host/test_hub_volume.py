@@ -145,6 +145,33 @@ def test_only_what_was_checked_travels(store: ImageStore) -> None:
     assert [one.path for one in found.files] == ["config.json", "model.safetensors"]
 
 
+def test_the_locked_commit_travels_whatever_the_branch_is_here(store: ImageStore) -> None:
+    here = store.volumes_here["vllmstack_hub-cache"]
+    (here / "hub" / "models--org--llama" / "refs" / "main").write_text("f" * 40)
+
+    with HubVolume(store.client, "gateway") as volume:
+        assert volume.snapshot(Wish(hub="org/llama", commit=COMMIT)).commit == COMMIT
+
+
+def test_what_is_not_as_it_is_locked_does_not_travel(store: ImageStore) -> None:
+    other = HubFile(path="model.safetensors", size=7000, blob="b" * 40)
+
+    with HubVolume(store.client, "gateway") as volume, pytest.raises(HostError, match="is not in the volume"):
+        volume.snapshot(Wish(hub="org/llama", commit=COMMIT, files=(other,)))
+
+
+def test_what_another_deployment_needs_of_the_same_commit_stays(store: ImageStore) -> None:
+    here = store.volumes_here["vllmstack_hub-cache"]
+    folder = here / "hub" / "models--org--llama" / "snapshots" / COMMIT
+    more = {"modeling.py": 4, "consolidated.safetensors": 4}
+    for name in more:
+        (folder / name).write_text("more")
+    keep_manifest(here, {"config.json": 2, "model.safetensors": 7000, **more}, code=True)
+
+    with HubVolume(store.client, "gateway") as volume:
+        assert [one.path for one in volume.snapshot(LLAMA).files] == ["config.json", "model.safetensors"]
+
+
 def test_pickles_that_somebody_allowed_are_weights_and_an_adapters_count_too(store: ImageStore) -> None:
     here = store.volumes_here["vllmstack_hub-cache"]
     become_pickles(here)

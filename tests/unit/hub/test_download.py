@@ -218,6 +218,59 @@ def test_a_file_shorter_than_the_hub_said_is_refused(store: Store, hub: HubServe
     assert problem(store, hub).fact.startswith(f"{SHARD} is corrupt")
 
 
+def test_a_body_that_ends_early_and_tells_no_length_is_gone_on_with(store: Store, hub: HubServer) -> None:
+    hub.tells_length = False
+    hub.cut_after[SHARD] = [100_000, 0, 50_000]
+
+    pull(store, hub)
+
+    assert file_at(store, SHARD).read_bytes() == weights(1)
+    place = f"GET /cdn/org/tiny/{SHARD}"
+    rest = f"{place} bytes=100000-"
+    assert hub.downloads(SHARD) == [place, rest, rest, f"{place} bytes=150000-"]
+
+
+def test_what_has_come_of_a_body_that_keeps_ending_early_is_kept(store: Store, hub: HubServer) -> None:
+    hub.tells_length = False
+    hub.cut_after[SHARD] = [100_000, *[0] * 9]
+
+    said = problem(store, hub)
+
+    assert said.fact == f"{SHARD} is corrupt: it ends after 100,000 of 300,000 bytes"
+    assert part_of(store, SHARD).stat().st_size == 100_000
+
+
+def test_a_hub_that_says_there_is_no_more_of_a_short_file_is_not_believed(store: Store, hub: HubServer) -> None:
+    hub.spoiled[SHARD] = weights(1)[:1000]
+    hub.refuses_beyond_the_end = True
+
+    assert problem(store, hub).fact == f"{SHARD} is corrupt: it ends after 1,000 of 300,000 bytes"
+
+
+def test_an_address_that_is_too_old_by_now_is_asked_for_anew(store: Store, hub: HubServer) -> None:
+    hub.address_is_good_for = 1
+    hub.cut_after[SHARD] = [100_000, 50_000]
+
+    pull(store, hub)
+
+    assert file_at(store, SHARD).read_bytes() == weights(1)
+    place = f"GET /cdn/org/tiny/{SHARD}"
+    begun, again = [f"{place} bytes=100000-"] * 2, [f"{place} bytes=150000-"] * 2
+    assert hub.downloads(SHARD) == [place, *begun, *again]
+
+
+def test_a_place_that_refuses_what_the_hub_sends_there_for_is_not_told_as_a_gated_model(
+    store: Store, hub: HubServer
+) -> None:
+    hub.content_status = 403
+
+    said = problem(store, hub, "hf_good")
+
+    host = hub.url.replace("http://127.0.0.1", "localhost")
+    assert said.fact == f"{host} answers 403, where {hub.url} sends to for a file"
+    assert "licence" not in said.hint
+
+
 def test_an_unknown_model(store: Store, hub: HubServer) -> None:
     assert problem(store, hub, hub="org/tyni") == Problem(
         file="org/tyni",
@@ -376,6 +429,25 @@ def test_a_hub_whose_commit_holds_something_else_than_the_lock_says_is_refused(
     said = problem(Store(tmp_path / "other"), hub, commit=locked.commit, files=locked.files)
 
     assert said.fact.startswith(f"{SHARD} is corrupt")
+
+
+def test_what_is_locked_but_not_enough_is_compared_with_the_hubs_list(
+    store: Store, hub: HubServer, tmp_path: Path
+) -> None:
+    small = pull(store, hub, use=Use.CONFIG)
+    other = Store(tmp_path / "other")
+    hub.repositories[MODEL].files["config.json"] = b'{"model_type": "llamo"}'
+
+    said = problem(other, hub, commit=small.commit, files=small.files)
+
+    assert (said.place, said.fact) == ("config.json", "is not what models.lock says of the commit 111111111111")
+    assert hub.downloads(SHARD) == []
+    hub.repositories[MODEL].files["config.json"] = tiny_model()["config.json"]
+    assert {file.path for file in pull(other, hub, commit=small.commit, files=small.files).files} == NEEDED
+
+
+def test_weights_that_are_safe_are_no_pickles_though_these_were_allowed(store: Store, hub: HubServer) -> None:
+    assert not pull(store, hub, pickles=True).pickles
 
 
 def test_pickles_are_refused_unless_they_are_asked_for(store: Store, hub: HubServer) -> None:

@@ -144,6 +144,21 @@ def test_verify_finds_the_file_that_has_changed_and_the_next_pull_mends_it(run: 
     assert shard.read_bytes() == weights(1)
 
 
+def test_verify_compares_with_the_lock_what_it_has_and_the_rest_with_what_the_hub_said(run: Any, store: Store) -> None:
+    run("pull", Wish(hub=MODEL))
+    (found,) = store.snapshots()
+    locked = tuple(file for file in found.files if file.path.endswith(".json"))
+    wish = Wish(hub=MODEL, commit=found.commit, files=locked)
+    (store.home / "hub" / "models--org--tiny" / "snapshots" / found.commit / SHARD).resolve().write_bytes(weights(9))
+
+    _, lines = run("verify", wish)
+
+    assert [line["problem"]["place"] for line in lines if "problem" in line] == [SHARD]
+    run("remove", Wish(hub=MODEL))
+    _, lines = run("verify", wish)
+    assert [line["problem"]["fact"] for line in lines if "problem" in line] == ["is not in the volume, or not whole"]
+
+
 def test_verify_of_what_is_not_there(run: Any) -> None:
     status, lines = run("verify", Wish(hub=MODEL))
 

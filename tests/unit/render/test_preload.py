@@ -84,9 +84,20 @@ def test_a_lock_that_moves_makes_new_engines() -> None:
     before, moved = lock("org/sql"), lock("org/sql", commit="f" * 40)
 
     assert digests(lock=lock("org/llama")) != digests(lock=lock("org/llama", commit="f" * 40))
-    # vLLM takes no revision for an adapter: its options stay as they are.
     assert digests(lock=before, serve=adapter) != digests(lock=moved, serve=adapter)
-    assert options(rendered(lock=before, serve=adapter)) == options(rendered(lock=moved, serve=adapter))
+
+
+def test_a_locked_adapter_is_read_from_its_commits_folder_in_the_volume() -> None:
+    # Of an adapter vLLM takes no revision, and a branch may have moved when Docker starts an engine again.
+    serve = {"enable_lora": True, "lora_modules": [{"name": "sql", "path": "org/sql"}]}
+
+    files = rendered(lock("org/sql"), serve=serve)
+
+    (adapter,) = map(json.loads, options(files)["lora-modules"])
+    shared = yaml.safe_load((ROOT / "docker" / "engine" / "service.yaml").read_text())["services"]["engine"]
+    assert adapter["path"] == f"{shared['environment']['HF_HOME']}/hub/models--org--sql/snapshots/{COMMIT}"
+    assert not any("adapters" in str(mount) for mount in services(files)["engine-llama-1"]["volumes"])
+    assert [wish["hub"] for wish in json.loads(files["preload/llama.json"])["wishes"]] == ["org/llama", "org/sql"]
 
 
 def test_a_model_from_a_directory_has_none() -> None:
