@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from vllmstack.prediction.design import Design
 from vllmstack.prediction.efficiency import Efficiency
-from vllmstack.prediction.forecast import Forecast, forecast
+from vllmstack.prediction.forecast import SECONDS, Forecast, forecast
 from vllmstack.prediction.goal import Goal
 from vllmstack.prediction.load import Load
 from vllmstack.simulation.engine import NO_FRONTEND
@@ -46,8 +46,8 @@ def fewest_replicas(load: Load, design: Design, goals: Sequence[Goal], efficienc
     if any(goal.figure != "tokens" for goal in alone.misses(goals)):
         return None  # not even for one user
 
-    def tried(replicas: int) -> Option:
-        seen = forecast(load, profile, replicas=replicas, seconds=SEARCH_SECONDS)
+    def tried(replicas: int, seconds: float = SEARCH_SECONDS) -> Option:
+        seen = forecast(load, profile, replicas=replicas, seconds=seconds)
         return Option(design=design, forecast=seen, meets=seen.meets(goals))
 
     low, high = 0, 1
@@ -65,6 +65,11 @@ def fewest_replicas(load: Load, design: Design, goals: Sequence[Goal], efficienc
             high, found = middle, option
         else:
             low = middle
+    # Near the limit a queue grows so slowly that only the longer look, by which a deployment is judged, shows it.
+    while not (found := tried(high, SECONDS)).meets:
+        if high == MOST_REPLICAS:
+            return None
+        high += 1
     return found
 
 
