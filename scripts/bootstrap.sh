@@ -4,6 +4,23 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 requirements=${1:-requirements.txt}
 
+refuse() {
+  echo "vllmstack: $1" >&2
+  echo "  hint: $2" >&2
+  exit 1
+}
+
+# Here `pip install --editable .` would have the other checkout's commands run this one's code.
+own="rm -r .venv, and run this again: this checkout gets one of its own"
+[ ! -L .venv ] || refuse ".venv is a link to $(readlink .venv): nothing is installed through it" "${own/-r /}"
+# Where the vllmstack that is installed there comes from (PEP 610); nothing where there is none.
+source=$(.venv/bin/python -I -c '
+import importlib.metadata, json, urllib.parse, urllib.request
+record = importlib.metadata.distribution("vllmstack").read_text("direct_url.json")
+print(urllib.request.url2pathname(urllib.parse.urlsplit(json.loads(record)["url"]).path))
+' 2> /dev/null) || source=
+[ ! -d "$source" ] || [ "$source" -ef . ] || refuse ".venv belongs to the checkout in $source" "$own"
+
 python=python3
 for candidate in python3.13 python3.12 python3.11 python3; do
   if command -v "$candidate" > /dev/null \
@@ -20,9 +37,8 @@ if ! "$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3 python3-venv > /dev/null
     python=python3
   else
-    echo "vllmstack: Python 3.11 or newer with venv is needed" >&2
-    echo "  hint: sudo apt-get install python3 python3-venv, or your system's equivalent" >&2
-    exit 1
+    refuse "Python 3.11 or newer with venv is needed" \
+      "sudo apt-get install python3 python3-venv, or your system's equivalent"
   fi
 fi
 

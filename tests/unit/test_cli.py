@@ -51,6 +51,17 @@ def test_help_needs_neither_docker_nor_pydantic() -> None:
     assert (done.returncode, done.stdout) == (0, f"vllmstack, version {__version__}\n")
 
 
+@pytest.mark.parametrize("words", [(), *((command,) for command in cli.COMMANDS)])
+def test_no_line_of_a_list_of_commands_is_cut_off(
+    vllmstack: Run, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    _, _, listed = vllmstack(*words, "--help").out.partition("Commands:\n")
+
+    assert [line for line in listed.splitlines() if line.endswith("...") or len(line) > 80] == []
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_every_command_has_a_help_text(vllmstack: Run, command: str) -> None:
     done = vllmstack(command, "--help")

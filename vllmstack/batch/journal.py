@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from vllmstack.batch.source import Numbers, Source
 from vllmstack.errors import HostError, InvalidInput, Problem
+from vllmstack.host.files import put_whole
 
 ID = "batch_req_"
 """Begins an answer's ``id``, and its line's number ends it."""
@@ -129,13 +130,8 @@ class Journal:
                 return
         else:
             self._fresh.append(note)
-        fresh = note.with_name(f".{note.name}.new")
-        self._fresh.append(fresh)
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(json.dumps({"path": str(source.file.resolve()), "sha256": source.digest}) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(note)
+        text = json.dumps({"path": str(source.file.resolve()), "sha256": source.digest}) + "\n"
+        put_whole(note, text.encode())
 
     def _give_up(self) -> None:
         """Nothing was begun, so nothing is left of it."""

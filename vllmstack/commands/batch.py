@@ -52,17 +52,25 @@ def command() -> None:
 
 @command.command("run")
 @click.argument("source", metavar="INPUT.jsonl", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="Answers.  [INPUT.answers.jsonl]")
-@click.option("--errors", type=click.Path(path_type=Path), help="Lines without one.  [INPUT.errors.jsonl]")
-@click.option("--concurrency", type=click.IntRange(min=1, max=4096), default=64, show_default=True, metavar="N")
+@click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help="For answers.  [INPUT.answers.jsonl]")
+@click.option(
+    "--errors", type=click.Path(path_type=Path), metavar="FILE", help="For lines without one.  [INPUT.errors.jsonl]"
+)
+@click.option(
+    "--concurrency", type=click.IntRange(min=1, max=4096), default=64, show_default=True, metavar="N",
+    help="Requests at a time.",
+)  # fmt: skip
 @click.option("--model", help="For lines whose body names none.")
 @click.option("--url", help="Another server than the stack's gateway.")
 @click.option("--offline", metavar="MODEL", help="Without a stack: a vLLM of its own, for this batch.")
 @click.option("--option", "options", metavar="NAME=VALUE", multiple=True, help="Of `vllm serve`, with --offline.")
-@click.option("--timeout", type=click.FloatRange(min=1), default=600, show_default=True, help="Seconds of one request.")
 @click.option(
-    "--patience", type=click.FloatRange(min=0), default=600, show_default=True,
-    help="Seconds of failures without any answer before it gives up.",
+    "--timeout", type=click.FloatRange(min=1), default=600, show_default=True, metavar="SECONDS",
+    help="Of one request.",
+)  # fmt: skip
+@click.option(
+    "--patience", type=click.FloatRange(min=0), default=600, show_default=True, metavar="SECONDS",
+    help="Of failures without any answer, until it gives up.",
 )  # fmt: skip
 @click.option("--again", is_flag=True, help="Send lines that failed once more.")
 def run(

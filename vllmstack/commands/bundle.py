@@ -57,9 +57,11 @@ class _Filled:
 
 @click.command("bundle")
 @click.argument("name", required=False)
-@click.option("--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help=f"[NAME{SUFFIX}]")
-@click.option("--with-loadtest", is_flag=True, help="The load test's image too.")
-@click.option("--with-project", is_flag=True, help="This clone and its Python packages too.")
+@click.option(
+    "--output", "-o", metavar="FILE", type=click.Path(path_type=Path), help=f"Where to write it.  [NAME{SUFFIX}]"
+)
+@click.option("--with-loadtest", is_flag=True, help="Put in the load test's image too.")
+@click.option("--with-project", is_flag=True, help="Put in this clone and its Python packages too.")
 def command(name: str | None, *, output: Path | None, with_loadtest: bool, with_project: bool) -> None:
     """Write a deployment, its weights and its images into one file.
 

@@ -2,18 +2,19 @@
 
 import os
 import sys
+from typing import Any
 
 import click
 import httpx2
 import openai
-from openai.types.chat import ChatCompletionMessageParam
 
 from vllmstack.console import notes
-from vllmstack.errors import Problem, StackError
+from vllmstack.errors import StackError
 from vllmstack.host.gateway_client import ON_THIS_HOST
 from vllmstack.host.running import running_key, running_url
 from vllmstack.project import find_project
-from vllmstack.serving.client import Answer, Collected
+from vllmstack.serving.client import Answer, first_model, streamed
+from vllmstack.serving.conversation import Conversation, Message
 
 
 def times(answer: Answer) -> str:
@@ -47,37 +48,21 @@ def command(
         # On this host, at an address that the certificate hardly names.
         http_client=httpx2.Client(timeout=600, **ON_THIS_HOST),
     )
-    model = model or _first_model(client)
-    messages: list[ChatCompletionMessageParam] = [{"role": "system", "content": system}] if system else []
+    model = model or first_model(client, None)
+    talk = Conversation(system=system or None)
+    options: dict[str, Any] = {"max_tokens": max_tokens}
+    if temperature is not None:
+        options["temperature"] = temperature
     while True:
         text = question if question is not None else _read()
         if text is None:
             return
-        messages.append({"role": "user", "content": text})
-        answer = _ask(client, model, messages, max_tokens, temperature)
-        messages.append({"role": "assistant", "content": answer.text})
+        talk.user(text)
+        answer = _ask(client, model, talk.prompt(), options)
+        talk.assistant(answer.text)
         notes.print(f"[dim]{times(answer)}[/dim]")
         if question is not None:
             return
-
-
-def _first_model(client: openai.OpenAI) -> str:
-    try:
-        return client.models.list().data[0].id
-    except openai.APIError as error:
-        raise _refused(error) from None
-
-
-def _refused(error: openai.APIError) -> StackError:
-    """What the gateway said, or that nothing answers there."""
-    if isinstance(error, openai.AuthenticationError):
-        return StackError(
-            Problem(
-                fact=f"the gateway refuses the key: {error.message}",
-                hint="export VLLMSTACK_API_KEY=…",
-            )
-        )
-    return StackError(Problem(fact=f"no answer: {error.message}", hint="see `vllmstack status`"))
 
 
 def _read() -> str | None:
@@ -89,35 +74,21 @@ def _read() -> str | None:
     return text
 
 
-def _ask(
-    client: openai.OpenAI,
-    model: str,
-    messages: list[ChatCompletionMessageParam],
-    max_tokens: int,
-    temperature: float | None,
-) -> Answer:
-    collected = Collected(on_text=_show)
+def _ask(client: openai.OpenAI, model: str, messages: list[Message], options: dict[str, Any]) -> Answer:
+    """The answer, shown as it comes; what the terminal says next begins a line, even if it broke off."""
+    has_begun = False
+
+    def show(text: str) -> None:
+        nonlocal has_begun
+        has_begun = True
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
     try:
-        stream = client.chat.completions.create(
-            model=model,
-            messages=messages,
-            max_tokens=max_tokens,
-            temperature=openai.omit if temperature is None else temperature,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
-        for chunk in stream:
-            collected.take(chunk)
-    except openai.APIError as error:
-        if collected.has_begun:
+        answer = streamed(client, None, model=model, messages=messages, on_text=show, options=options)
+    except StackError:
+        if has_begun:
             sys.stdout.write("\n")
-            broken = Problem(fact=f"the answer broke off: {error.message}", hint="see `vllmstack status`")
-            raise StackError(broken) from None
-        raise _refused(error) from None
+        raise
     sys.stdout.write("\n")
-    return collected.answer()
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    return answer

@@ -13,7 +13,7 @@ from vllmstack.project import find_project
 @click.command("down")
 @click.option("--delete-data", is_flag=True, help="Delete the volumes too: weights, compile cache, metrics.")
 def command(delete_data: bool) -> None:
-    """Stop and remove the containers; requests in flight may end first."""
+    """Stop and remove the containers; requests in flight may end."""
     project = find_project()
     ensure_running()
     compose = Compose(project, running_deployment(project))

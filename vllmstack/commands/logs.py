@@ -33,7 +33,7 @@ SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 def command(
     names: tuple[str, ...], *, follow: bool, tail: str, since: str | None, request_id: str | None, as_json: bool
 ) -> None:
-    """Show the logs of all services, of a model's replicas, or of one service."""
+    """Show logs: of all services, of a model's replicas, or of one."""
     project = find_project()
     compose = Compose(project, running_deployment(project), variables=_colours())
     client = connect()

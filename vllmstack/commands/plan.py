@@ -26,18 +26,28 @@ BAR_CELLS = 30
 @click.command("plan", epilog=f"GPU types: {', '.join(gpu_types())}.")
 @click.argument("name", required=False)
 @click.option("--gpu", "gpu_name", metavar="TYPE", help="Plan for GPUs of this type instead of those seen here.")
-@click.option("--load", metavar="LOAD", help='What it will do under a load: "30 rps, 1000 in, 300 out".')
-@click.option("--target", metavar="LIMITS", help='Whether that is enough: "ttft_p95<300ms, tpot_p50<20ms".')
-@click.option("--model", metavar="NAME", help="With --load: name or alias of the model.  [the first]")
-@click.option("--acceptance", type=click.FloatRange(0, 0.99), help="Of a proposed token, where it speculates.")
-@click.option("--price", type=click.FloatRange(min=0), help="Of a GPU-hour: what a million tokens cost.")
-@click.option("--curve", is_flag=True, help="With --load: lighter and heavier loads too.")
+@click.option("--load", metavar="LOAD", help='Predict a load: "30 rps, 1000 in, 300 out".')
+@click.option("--target", metavar="LIMITS", help='What is enough: "ttft_p95<300ms, tpot_p50<20ms".')
+@click.option("--model", metavar="NAME", help="Predict this model or alias, not the first.")
+@click.option(
+    "--acceptance", type=click.FloatRange(0, 0.99), metavar="CHANCE",
+    help="That a token it proposes is accepted, where it speculates.",
+)  # fmt: skip
+@click.option(
+    "--price", type=click.FloatRange(min=0), metavar="AMOUNT", help="Of a GPU-hour: tells what a million tokens cost."
+)
+@click.option("--curve", is_flag=True, help="Predict lighter and heavier loads too.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts; sizes are in bytes.")
 def command(*, name: str | None, gpu_name: str | None, as_json: bool, load: str | None, **asked: Any) -> None:
     """Show a deployment's GPUs and memory before anything starts.
 
-    With --load it predicts: how fast it answers, whether the targets are met,
-    and how many GPUs or which option would do.
+    NAME is as for `vllmstack up`. No GPU is needed: --gpu names the type.
+
+    With --load it predicts how fast it will answer, whether the targets are
+    met, and how many GPUs or which option would do. A load is requests a second
+    (`30 rps`) or users who each wait for their answer (`64 users`), and the mean
+    tokens of a prompt (`1000 in`) and of its answer (`300 out`). --target,
+    --model, --acceptance, --price and --curve go with it.
     """
     question = _question(load, **asked)
     prepared = prepare(name, gpu_name)

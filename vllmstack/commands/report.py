@@ -34,7 +34,7 @@ class DefaultCommand(click.Group):
 
 @click.group("report", cls=DefaultCommand)
 def command() -> None:
-    """Write a page about measured runs: `report [RUN…]`, or compare them.
+    """Write a page about measured runs, or compare them.
 
     \b
     vllmstack report                     the newest run below results/

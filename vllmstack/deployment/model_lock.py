@@ -113,10 +113,6 @@ class ModelLock(Part):
         )
         return ModelLock(models=_sorted([*self._without(wish), fresh]))
 
-    def without(self, hub: str) -> "ModelLock":
-        """The lock without any revision of a repository."""
-        return ModelLock(models=tuple(one for one in self.models if one.hub != hub))
-
     def _without(self, wish: Wish) -> list[Locked]:
         return [one for one in self.models if (one.hub, one.revision) != (wish.hub, wish.revision)]
 

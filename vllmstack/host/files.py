@@ -113,11 +113,24 @@ def replace_file(file: Path, text: str) -> None:
     if file.is_file() and file.read_bytes() == content:
         return
     file.parent.mkdir(parents=True, exist_ok=True)
+    put_whole(file, content, mode=0o644)  # containers read them as other users
+
+
+def put_whole(file: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Writes a file whole or not at all, on the disk when this returns.
+
+    Raises:
+        OSError: it cannot be written; what was there before still is.
+    """
     fresh = file.with_name(f".{file.name}.new")
-    with fresh.open("wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    # Containers read them as other users.
-    fresh.chmod(0o644)
-    fresh.replace(file)
+    try:
+        with fresh.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if mode is not None:
+            fresh.chmod(mode)
+        fresh.replace(file)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

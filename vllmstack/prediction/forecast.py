@@ -1,5 +1,6 @@
 """What a service will do under a load: one simulation, and the figures it comes to."""
 
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -9,11 +10,13 @@ from vllmstack.prediction.goal import Goal
 from vllmstack.prediction.load import Load
 from vllmstack.quantiles import quantile
 from vllmstack.simulation.engine import EngineProfile
-from vllmstack.simulation.policies import LeastRequests, Policy
+from vllmstack.simulation.policies import LeastRequests
 from vllmstack.simulation.service import Outcome, serve_arrivals, serve_users
 
-REQUESTS = 4000
+REQUESTS = 6000
 """Simulated for a figure, at least; a p99 of so many varies by some percent."""
+REPLICA_REQUESTS = 100
+"""For each replica, at least: it must fill up before it is judged."""
 WARM_RATIO = 0.2
 """Of the requests, those at the beginning that are not counted: the service fills up first."""
 SECONDS = 120.0
@@ -55,29 +58,39 @@ class Forecast:
 
 
 def forecast(
-    load: Load, profile: EngineProfile, *, replicas: int = 1, policy: Policy | None = None, requests: int | None = None
+    load: Load, profile: EngineProfile, *, replicas: int = 1, seconds: float = SECONDS, requests: int | None = None
 ) -> Forecast:
-    """Simulates the load on so many replicas.
+    """Simulates the load on so many replicas, each request to the one with the fewest in flight.
+
+    What was simulated before is not simulated again: a deployment is judged, compared and searched from.
 
     Args:
         load: what is asked.
         profile: each replica's.
         replicas: how many there are.
-        policy: who gets a request; the fewest requests in flight, if left out.
+        seconds: simulated of a rate, at least.
         requests: how many are simulated; enough for steady percentiles, if left out.
 
     Raises:
         ValueError: a request needs more KV cache than a replica has.
     """
-    chooser = policy or LeastRequests()
+    return _simulated(load, profile, replicas, requests or _enough(load, replicas, seconds))
+
+
+def _enough(load: Load, replicas: int, seconds: float) -> int:
     if load.users is not None:
-        count = requests or max(REQUESTS, 6 * load.users)
+        return max(REQUESTS, 6 * load.users)
+    arriving = math.ceil(seconds * (load.requests_per_second or 0.0))
+    return max(REQUESTS, REPLICA_REQUESTS * replicas, min(MOST_REQUESTS, arriving))
+
+
+@functools.lru_cache
+def _simulated(load: Load, profile: EngineProfile, replicas: int, count: int) -> Forecast:
+    if load.users is not None:
         asked = itertools.islice(load.lengths(), count)
-        outcome = serve_users(asked, load.users, profile, replicas=replicas, policy=chooser)
+        outcome = serve_users(asked, load.users, profile, replicas=replicas, policy=LeastRequests())
     else:
-        enough = max(REQUESTS, math.ceil(SECONDS * (load.requests_per_second or 0.0)))
-        count = requests or min(MOST_REQUESTS, enough)
-        outcome = serve_arrivals(load.arrivals(count), profile, replicas=replicas, policy=chooser)
+        outcome = serve_arrivals(load.arrivals(count), profile, replicas=replicas, policy=LeastRequests())
     return _figures(load, outcome, replicas, count)
 
 

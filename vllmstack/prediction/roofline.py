@@ -87,6 +87,13 @@ class Roofline:
         self._host_eager_seconds = layers * efficiency.host_eager_layer_seconds
         self._captured = served.captured_tokens
 
+    def __eq__(self, other: object) -> bool:
+        """Whether every step takes as long: what was simulated with one need not be with the other."""
+        return isinstance(other, Roofline) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
     def seconds(self, *, decoding: int, context: int, prefill: int, prefill_context: float) -> float:
         """One step; the arguments are those of StepTimes."""
         tokens = decoding * self._width + prefill

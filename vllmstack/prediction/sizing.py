@@ -5,16 +5,14 @@ from dataclasses import dataclass, replace
 
 from vllmstack.prediction.design import Design
 from vllmstack.prediction.efficiency import Efficiency
-from vllmstack.prediction.forecast import MOST_REQUESTS, Forecast, forecast
+from vllmstack.prediction.forecast import SECONDS, Forecast, forecast
 from vllmstack.prediction.goal import Goal
 from vllmstack.prediction.load import Load
 from vllmstack.simulation.engine import NO_FRONTEND
 
 MOST_REPLICAS = 256
-SEARCH_REQUESTS = 6000
-"""Simulated for each step of a search: it asks a yes or no."""
-
-
+SEARCH_SECONDS = 60.0
+"""Simulated for each step of a search, at least: it asks a yes or no."""
 UNLOADED_REQUESTS = 400
 """Of one user, whose latencies no number of replicas improves on."""
 
@@ -48,8 +46,8 @@ def fewest_replicas(load: Load, design: Design, goals: Sequence[Goal], efficienc
     if any(goal.figure != "tokens" for goal in alone.misses(goals)):
         return None  # not even for one user
 
-    def tried(replicas: int) -> Option:
-        seen = forecast(load, profile, replicas=replicas, requests=_enough(load, replicas))
+    def tried(replicas: int, seconds: float = SEARCH_SECONDS) -> Option:
+        seen = forecast(load, profile, replicas=replicas, seconds=seconds)
         return Option(design=design, forecast=seen, meets=seen.meets(goals))
 
     low, high = 0, 1
@@ -67,14 +65,12 @@ def fewest_replicas(load: Load, design: Design, goals: Sequence[Goal], efficienc
             high, found = middle, option
         else:
             low = middle
+    # Near the limit a queue grows so slowly that only the longer look, by which a deployment is judged, shows it.
+    while not (found := tried(high, SECONDS)).meets:
+        if high == MOST_REPLICAS:
+            return None
+        high += 1
     return found
-
-
-def _enough(load: Load, replicas: int) -> int:
-    """Requests for a search: each replica must fill up before it is judged."""
-    if load.requests_per_second is None:
-        return max(SEARCH_REQUESTS, 6 * (load.users or 1))
-    return max(SEARCH_REQUESTS, 100 * replicas, min(MOST_REQUESTS, round(60 * load.requests_per_second)))
 
 
 def sizes(load: Load, design: Design, goals: Sequence[Goal], efficiency: Efficiency) -> list[Option]:
@@ -88,7 +84,7 @@ def improvements(
 ) -> Iterator[Option]:
     """The same GPUs with one option changed."""
     for other in design.alternatives():
-        seen = forecast(load, other.profile(efficiency), replicas=replicas, requests=_enough(load, replicas))
+        seen = forecast(load, other.profile(efficiency), replicas=replicas, seconds=SEARCH_SECONDS)
         yield Option(design=other, forecast=seen, meets=seen.meets(goals))
 
 
@@ -102,7 +98,7 @@ def curve(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> 
     """The same service under lighter and heavier loads."""
     profile = design.profile(efficiency)
     for other in dict.fromkeys(load.times(factor) for factor in CURVE):  # few users halved are as many
-        yield other, forecast(other, profile, replicas=replicas, requests=_enough(other, replicas))
+        yield other, forecast(other, profile, replicas=replicas, seconds=SEARCH_SECONDS)
 
 
 def limit(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> str:
@@ -117,12 +113,12 @@ def limit(load: Load, design: Design, replicas: int, efficiency: Efficiency) -> 
             replace(profile, frontend=NO_FRONTEND)
         ),
     }
-    requests = _enough(load, replicas)
-    now = forecast(load, profile, replicas=replicas, requests=requests)
+    now = forecast(load, profile, replicas=replicas, seconds=SEARCH_SECONDS)
     if not now.tokens_per_second:
         return "the load: so much that no answer is complete while requests come"
     gains = {
-        words: forecast(load, other, replicas=replicas, requests=requests).tokens_per_second / now.tokens_per_second
+        words: forecast(load, other, replicas=replicas, seconds=SEARCH_SECONDS).tokens_per_second
+        / now.tokens_per_second
         for words, other in changes.items()
     }
     words = max(gains, key=gains.__getitem__)

@@ -126,15 +126,43 @@ def query_server(
         timeout=timeout_seconds,  # openai takes an http_client's own for not given where it is httpx2's default
         http_client=httpx2.Client(trust_env=trusts_environment(base_url)),
     ) as client:
-        collected = Collected(on_text)
-        try:
-            model = model or _first(client.models.list().data, base_url)
-            collected = Collected(on_text)
-            for chunk in client.chat.completions.create(**_asked(model, messages, options)):
-                collected.take(chunk)
-        except FAILURES as error:
-            raise said(error, base_url, broken=collected.has_begun) from None
-        return collected.answer()
+        named = model or first_model(client, base_url)
+        return streamed(client, base_url, model=named, messages=messages, on_text=on_text, options=options)
+
+
+def first_model(client: openai.OpenAI, base_url: str | None) -> str:
+    """The first that the server lists; ``base_url`` is as in :func:`said`.
+
+    Raises:
+        StackError: it lists none, does not answer, or refuses.
+    """
+    try:
+        return _first(client.models.list().data, base_url)
+    except FAILURES as error:
+        raise said(error, base_url, broken=False) from None
+
+
+def streamed(
+    client: openai.OpenAI,
+    base_url: str | None,
+    *,
+    model: str,
+    messages: Sequence[dict[str, Any]],
+    on_text: Callable[[str], object] | None,
+    options: dict[str, Any],
+) -> Answer:
+    """One answer by a client that is connected already; ``base_url`` is as in :func:`said`.
+
+    Raises:
+        StackError: the server does not answer, refuses, or breaks off; with what it said.
+    """
+    collected = Collected(on_text)
+    try:
+        for chunk in client.chat.completions.create(**_asked(model, messages, options)):
+            collected.take(chunk)
+    except FAILURES as error:
+        raise said(error, base_url, broken=collected.has_begun) from None
+    return collected.answer()
 
 
 class AsyncClient:
@@ -262,22 +290,23 @@ class AsyncClient:
         return self._model
 
 
-def said(error: openai.APIError | httpx2.HTTPError, base_url: str, *, broken: bool) -> StackError:
-    """What went wrong, in the server's own words."""
+def said(error: openai.APIError | httpx2.HTTPError, base_url: str | None, *, broken: bool) -> StackError:
+    """What went wrong, in the server's own words. ``base_url`` None: it is the stack's gateway, asked in a terminal."""
     told = error.__cause__ if isinstance(error, openai.APIConnectionError) and error.__cause__ else error
     words = told.message if isinstance(told, openai.APIError) else str(told) or type(told).__name__
     if broken:
         return StackError(Problem(fact=f"the answer broke off: {words}", hint="see `vllmstack status`"))
     if isinstance(error, openai.AuthenticationError):
-        return StackError(Problem(fact=f"{base_url} refuses the key: {words}", hint="give `api_key`"))
-    return StackError(Problem(fact=f"no answer from {base_url}: {words}", hint="see `vllmstack status`"))
+        hint = "give `api_key`" if base_url else "export VLLMSTACK_API_KEY=…"
+        return StackError(Problem(fact=f"{base_url or 'the gateway'} refuses the key: {words}", hint=hint))
+    where = f" from {base_url}" if base_url else ""
+    return StackError(Problem(fact=f"no answer{where}: {words}", hint="see `vllmstack status`"))
 
 
-def _first(models: Sequence[openai.types.Model], base_url: str) -> str:
+def _first(models: Sequence[openai.types.Model], base_url: str | None) -> str:
     if not models:
-        raise StackError(
-            Problem(fact=f"{base_url} lists no model", hint="wait until it has loaded one, or give `model`")
-        )
+        hint = "wait until it has loaded one, or give `model`" if base_url else "see `vllmstack status`"
+        raise StackError(Problem(fact=f"{base_url or 'the gateway'} lists no model", hint=hint))
     return models[0].id
 
 

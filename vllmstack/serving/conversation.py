@@ -1,7 +1,6 @@
 """A conversation that stays within the model's context: the oldest exchanges go first, the system prompt never."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -9,6 +8,7 @@ from typing import Any, Self
 import httpx2
 
 from vllmstack.errors import InvalidInput, Problem, StackError
+from vllmstack.host.files import put_whole
 from vllmstack.host.gateway_client import trusts_environment
 
 Message = dict[str, Any]
@@ -122,16 +122,7 @@ class Conversation:
             "messages": self.messages,
         }
         text = (json.dumps(kept, ensure_ascii=False, indent=1) + "\n").encode()
-        fresh = file.with_name(f".{file.name}.new")
-        try:
-            with fresh.open("wb") as stream:
-                stream.write(text)
-                stream.flush()
-                os.fsync(stream.fileno())
-            fresh.replace(file)
-        except OSError:
-            fresh.unlink(missing_ok=True)
-            raise
+        put_whole(file, text)
 
     @classmethod
     def load(cls, file: Path, *, count: Counter | None = None) -> Self:

@@ -134,6 +134,26 @@ def test_an_unknown_model_is_told_in_the_gateways_words(vllmstack: Run, gateway:
     assert "\n  hint: " in done.err
 
 
+def test_a_gateway_without_a_model_is_told(vllmstack: Run, gateway: FakeGateway) -> None:
+    gateway.answer("/v1/models", json.dumps({"object": "list", "data": []}))
+
+    done = vllmstack("chat", "Hello")
+
+    assert (done.status, done.out) == (1, "")
+    assert done.err == "vllmstack: the gateway lists no model\n  hint: see `vllmstack status`\n"
+
+
+def test_an_answer_that_breaks_off_ends_its_line_before_that_is_told(vllmstack: Run, gateway: FakeGateway) -> None:
+    opened, first, *_ = events("Par", "is", tokens=4).split("\n\n")
+    died = "data: " + json.dumps({"error": {"message": "the engine died"}})
+    gateway.answer(CHAT, "".join(f"{event}\n\n" for event in (opened, first, died)), kind="text/event-stream")
+
+    done = vllmstack("chat", "Hello")
+
+    assert (done.status, done.out) == (1, "Par\n")
+    assert done.err == "vllmstack: the answer broke off: the engine died\n  hint: see `vllmstack status`\n"
+
+
 @pytest.fixture
 def nobody(clone: Clone) -> Iterator[None]:
     """A stack that was started, and whose gateway does not listen any more."""

@@ -1,7 +1,9 @@
 """`vllmstack plan`, as a person and as a script sees it."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -10,6 +12,9 @@ from vllmstack.commands import preparation
 from vllmstack.commands.plan import command
 from vllmstack.errors import InvalidInput
 from vllmstack.planning.inventory import Inventory
+from vllmstack.prediction import forecast
+from vllmstack.simulation.engine import EngineProfile
+from vllmstack.simulation.service import Lengths, Outcome, serve_arrivals
 
 GOOD = """\
 name: good
@@ -96,6 +101,23 @@ def test_a_load_is_predicted_and_judged() -> None:
     assert "GPU-hours, " in result.output
     assert "4 rps" in result.output
     assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_nothing_is_simulated_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulated: list[tuple[Any, ...]] = []
+
+    def noted(asked: Iterable[tuple[float, Lengths]], profile: EngineProfile, **service: Any) -> Outcome:
+        arrivals = list(asked)
+        simulated.append((len(arrivals), arrivals[-1][0], profile, service["replicas"]))
+        return serve_arrivals(arrivals, profile, **service)
+
+    monkeypatch.setattr(forecast, "serve_arrivals", noted)
+
+    CliRunner().invoke(command, ["good", "--load", "3 rps, 500 in, 50 out", "--target", "ttft_p95<1s", "--curve"])
+
+    assert simulated
+    assert len(simulated) == len(set(simulated))
 
 
 @pytest.mark.slow

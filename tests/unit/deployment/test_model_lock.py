@@ -46,7 +46,6 @@ def test_a_newer_commit_takes_the_place_of_the_older() -> None:
 
     assert [(one.revision, one.commit[0]) for one in lock.models] == [("main", "f")]
     assert [(one.revision, one.commit[0]) for one in both.models] == [("main", "f"), ("v1", "a")]
-    assert both.without("org/llama") == ModelLock()
 
 
 def test_what_another_use_of_the_same_commit_locked_stays() -> None:

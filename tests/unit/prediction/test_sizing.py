@@ -45,6 +45,17 @@ def test_the_fewest_replicas_meet_the_target_and_one_less_does_not() -> None:
     assert fewer.misses(goals)
 
 
+def test_what_is_found_keeps_up_also_when_it_is_judged() -> None:
+    """Six replicas get through a minute of it, and not through two."""
+    load = parse_load("160 rps, 1000 in, 300 out")
+
+    found = fewest_replicas(load, design(), (), EFFICIENCY)
+
+    assert found is not None
+    assert found.forecast == forecast(load, design().profile(EFFICIENCY), replicas=found.forecast.replicas)
+    assert found.forecast.keeps_up
+
+
 def test_a_target_that_no_number_of_replicas_meets_is_found_out() -> None:
     assert fewest_replicas(HEAVY, design(), parse_goals("tpot_p50<1ms"), EFFICIENCY) is None
 
