@@ -18,6 +18,11 @@ OFFER = """
 """
 """What a look does that finds a replica well."""
 
+CONTROL = """
+    location /-/replicas/ { content_by_lua_block { require("gateway.control").answer() } }
+"""
+"""What `gateway-control` asks, without the second that a program in the container takes to start."""
+
 
 def chat(text: str, model: str = "smoke", **more: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": text}], **more}
@@ -65,13 +70,14 @@ def test_a_request_waits_no_longer_however_often_its_replica_comes_back_and_goes
 
 def test_a_request_whose_replicas_go_while_it_queues_is_held_like_any_other(start_gateway: StartGateway) -> None:
     admission = {"max_in_flight": 1, "max_queue_seconds": 1, "hold_seconds": 30}
-    gateway = start_gateway(model={"admission": admission})
+    gateway = start_gateway(server=CONTROL, model={"admission": admission})
     with ThreadPoolExecutor(2) as pool, gateway.client() as client:
         first = pool.submit(client.post, CHAT, json=chat("first", mock={"delay": 1}))
         eventually(lambda: in_flight(gateway) == 1)
         second = pool.submit(client.post, CHAT, json=chat("second"))
         eventually(lambda: queued(gateway) == 1)
-        control(gateway, "drain")
+        for replica in SMOKE:
+            HTTP.post(f"{gateway.url}/-/replicas/{replica}/drain").raise_for_status()
         time.sleep(2.5)  # longer than it would have waited for its turn
         assert queued(gateway) == 1
         control(gateway, "resume")
