@@ -181,6 +181,7 @@ def test_a_client_that_left_while_it_waited_tells_nothing_of_a_replicas_time(sta
         time.sleep(LOOKS_SECONDS)
         control(gateway, "drain")
         list(pool.map(leave, range(20)))
+        time.sleep(3)  # their requests wait longer than the first took
         control(gateway, "resume")
         eventually(lambda: [line["status"] for line in gateway.requests_logged()].count(499) == 20, 20)
         time.sleep(LOOKS_SECONDS)
