@@ -105,7 +105,7 @@ def out_now() -> Stat:
     takes = f"vllmstack_gateway_replica_takes_requests{GATEWAY_REPLICAS}"
     return stat(
         "Replicas out",
-        "Replicas that get no requests: dead, hung, starting or drained.",
+        "Replicas that get no requests: dead, hung, starting or drained, or (a second) not reached by a request.",
         COUNT,
         [query(f"count({takes}) - sum({takes})", "out")],
         width=3,

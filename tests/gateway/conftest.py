@@ -86,13 +86,15 @@ def gateway(shared_gateway: GatewayContainer, replicas: dict[str, Replica]) -> G
 def start_gateway(
     engine: docker.DockerClient, network: Network, replicas: dict[str, Replica], tmp_path: Path
 ) -> Iterator[StartGateway]:
-    """Starts gateways with settings and secrets of the test's own."""
+    """Starts gateways with settings, secrets and more of nginx's server of the test's own."""
     started: list[GatewayContainer] = []
 
-    def start(secrets: dict[str, str] | None = None, **settings: Any) -> GatewayContainer:
+    def start(secrets: dict[str, str] | None = None, server: str = "", **settings: Any) -> GatewayContainer:
         folder = tmp_path / str(len(started))
         folder.mkdir()
         started.append(GatewayContainer(engine, network, folder, deployment(**settings), secrets))
+        listen = folder / "gateway/listen.conf"
+        listen.write_text(listen.read_text() + server)
         return started[-1].start()
 
     yield start

@@ -135,7 +135,8 @@ class Admission(Part):
         default=60,
         ge=0,
         le=3600,
-        description="How long a request waits while no replica can take it: the restart of the only one, for instance.",
+        description="How long a request waits while no replica can take it, as in a restart of the only one; this and "
+        "`max_queue_seconds` for its turn are the most in all, however often it is sent.",
     )
 
 

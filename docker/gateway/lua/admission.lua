@@ -1,7 +1,8 @@
 -- A bounded queue before each model: beyond `max_in_flight` requests wait, in the order they came and interactive before
 -- batch, for at most `max_queue_seconds`; who would wait longer is told at once when to come again. While no replica can
--- take a request (a restart of the only one) they wait for `hold_seconds`; so does one that was given to a replica which then
--- took no connection.
+-- take a request (a restart of the only one) they are held for `hold_seconds`, and for `max_queue_seconds` more because they
+-- then all want their turn; so is one that was given to a replica which then took no connection. That time is a request's
+-- only one: it runs on while the request is sent and comes back.
 --
 -- Tickets in dict `load`: `n|MODEL|CLASS` were given, `d|MODEL|CLASS` of them have left, `w|MODEL|CLASS` wait, `w|MODEL` of
 -- both classes. A ticket may go when fewer stand before it than there is room. One that left from the middle lets a later
@@ -69,10 +70,19 @@ local function pause(model, turns)
   return (turns <= 2 and 0.01 or math.min(0.15, math.max(0.01, expected / 16))) * (1 + math.random())
 end
 
--- Waits for a turn; what it gives is what admit() gives.
+-- When a request that is held gives up: counted from the first time.
+local function hold_ends(model)
+  local var = ngx.var
+  if var.hold_ends == "" then
+    var.hold_ends = ngx.now() + model.hold_seconds + model.max_queue_seconds
+  end
+  return tonumber(var.hold_ends)
+end
+
+-- Waits for a turn; what it gives is what admit() gives. `held`: no replica can take it, which may also begin while it waits.
 local function queue(model, rank, held)
   local begun = ngx.now()
-  local patience = held and model.hold_seconds + model.max_queue_seconds or 2 * model.max_queue_seconds
+  local ends = held and hold_ends(model) or begun + 2 * model.max_queue_seconds
   local ticket = dict:incr("n|" .. model.name .. "|" .. rank, 1, 0) - 1
   load.hold(model.waiting_of[rank], 1)
   load.hold(model.waiting, 1)
@@ -81,7 +91,10 @@ local function queue(model, rank, held)
     ngx.sleep(pause(model, turns))
     turns = before(model, rank, ticket)
     turn = turns == 0 and may_go(model, rank)
-  until turn or ngx.now() - begun >= patience
+    if turns == math.huge and not held then
+      held, ends = true, hold_ends(model)
+    end
+  until turn or ngx.now() >= ends
   load.hold(model.waiting_of[rank], -1)
   load.hold(model.waiting, -1)
   dict:incr("d|" .. model.name .. "|" .. rank, 1, 0)

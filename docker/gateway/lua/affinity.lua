@@ -3,6 +3,8 @@
 -- A replica's bit is its slot, which changes when it restarts with an empty cache (health.lua). Masks are doubles, whole up
 -- to 2^53: bit operations would end at 31. Two workers that write one mask at a time lose one of the bits: a hint less.
 
+local slots = require "gateway.slots"
+
 local dict = ngx.shared.prefixes
 
 -- An engine's own cache forgets sooner.
@@ -34,7 +36,7 @@ function affinity.match(chain, replicas)
   return masks
 end
 
---- The replica has all of the chain from now on.
+--- The replica has all of the chain from now on: before it has begun, so that requests that come together go together.
 function affinity.remember(chain, masks, replica)
   for i = 1, #chain.hashes do
     local mask = masks[i] or 0
@@ -42,6 +44,24 @@ function affinity.remember(chain, masks, replica)
       dict:set(chain.hashes[i], mask + replica.bit, SECONDS)
     end
   end
+end
+
+--- A request was charged to a replica with `tokens`, which did not take it: of the chain the replica has only what it was given
+-- before.
+function affinity.forget(model, chain, name, tokens)
+  local bit = slots.bit(model, name)
+  for i = 1, #chain.hashes do
+    local mask = chain.tokens[i] > chain.total - tokens and dict:get(chain.hashes[i])
+    if mask and has(mask, bit) then
+      dict:set(chain.hashes[i], mask - bit, SECONDS)
+    end
+  end
+end
+
+--- The same, and another replica took it.
+function affinity.move(model, chain, name, tokens, taker)
+  affinity.forget(model, chain, name, tokens)
+  affinity.remember(chain, affinity.match(chain, {}), {bit = slots.bit(model, taker)})
 end
 
 return affinity

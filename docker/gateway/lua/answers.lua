@@ -1,5 +1,6 @@
 -- What comes back: headers for who asked for them, the first byte, the tokens that an answer took, and its end.
 
+local affinity = require "gateway.affinity"
 local counters = require "gateway.counters"
 local deployment = require "gateway.deployment"
 local load = require "gateway.load"
@@ -23,6 +24,18 @@ function answers.explain()
   end
 end
 
+-- A request was given to `chosen`, and nginx found that another one took it.
+local function move(ctx, chosen, tokens, served)
+  load.work(chosen, -1, -tokens)
+  load.work(served, 1, 0)
+  local model = deployment.find(ngx.var.model)
+  for _, replica in ipairs(model.replicas) do
+    if replica == served then -- and not one that nobody knows by its address
+      affinity.move(model, ctx.chain, chosen, tokens, served)
+    end
+  end
+end
+
 -- The prompt is prefilled; a request that another replica took in the end is charged to that one.
 local function begin(ctx)
   ctx.begun = true
@@ -41,9 +54,9 @@ local function begin(ctx)
   if served == chosen then
     load.work(served, 0, -tokens)
   else
-    load.work(chosen, -1, -tokens)
-    load.work(served, 1, 0)
+    move(ctx, chosen, tokens, served)
   end
+  ctx.chain = nil
   var.charge = served .. " 0"
   if ngx.status == 200 then
     counters.observe("first_byte_seconds", var.model, seconds())
@@ -70,6 +83,16 @@ function answers.pass()
   end
 end
 
+-- The time before a request was given to its replica is not the replica's, and one that got no answer after it tells nothing of
+-- the replica: repair.lua leaves both out of the mean.
+local function leave_out(model, waited, all)
+  local answered = ngx.ctx.begun
+  counters.add("unserved_seconds|" .. model, answered and waited or all)
+  if not answered then
+    counters.add("unserved|" .. model, 1)
+  end
+end
+
 --- log_by_lua, when a request has ended in any way: counts it, and gives back what it held.
 function answers.record()
   local var = ngx.var
@@ -82,7 +105,12 @@ function answers.record()
     local tokens
     last, tokens = load.charged(charge)
     load.work(last, -1, -tokens)
-    counters.observe("request_duration_seconds", name, seconds())
+    local all = seconds()
+    local waited = var.waited
+    if waited ~= "" then
+      leave_out(name, tonumber(waited), all)
+    end
+    counters.observe("request_duration_seconds", name, all)
   end
   if charge ~= "" and replicas.one(addresses) then
     var.tries = 1

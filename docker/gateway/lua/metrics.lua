@@ -177,7 +177,9 @@ function metrics.expose()
     gauge("replica_answers", "Whether the replica answered its last health check.", function(replica)
       return ngx.shared.replicas:get("state " .. replica) == "HTTP 200" and 1 or 0
     end),
-    gauge("replica_takes_requests", "Whether the replica gets requests: 0 while it is dead, hung, starting or drained.",
+    gauge("replica_takes_requests",
+      "Whether the replica gets requests: 0 while it is dead, hung, starting or drained,"
+        .. " and from a request that could not connect to it until the next look at it.",
       function(replica)
         return ngx.shared.load:get("a|" .. replica) == 0 and 0 or 1
       end),

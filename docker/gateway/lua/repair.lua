@@ -22,13 +22,13 @@ local function drop(pid, counter, amount)
   end
 end
 
--- Mean seconds of the requests that have ended, which those since the last look shift: ten of them for a half. It comes out
--- of the histogram that is counted in any case.
+-- Mean seconds at a replica of the requests that have ended, which those since the last look shift: ten of them for a half. It
+-- comes out of the histogram that is counted in any case, less what answers.lua leaves out of it.
 local function mean(model)
   local counted = ngx.shared.counters
   local name = "request_duration_seconds"
-  local sum = counted:get(name .. "_sum|" .. model.name) or 0
-  local count = counted:get(name .. "_bucket|" .. model.name .. "|+Inf") or 0
+  local sum = (counted:get(name .. "_sum|" .. model.name) or 0) - (counted:get("unserved_seconds|" .. model.name) or 0)
+  local count = (counted:get(name .. "_bucket|" .. model.name .. "|+Inf") or 0) - (counted:get("unserved|" .. model.name) or 0)
   for _, bound in ipairs(counters.BOUNDS) do
     count = count + (counted:get(name .. "_bucket|" .. model.name .. "|" .. bound) or 0)
   end
@@ -36,7 +36,7 @@ local function mean(model)
   if more <= 0 then
     return
   end
-  local seconds = (sum - load.held("sum|" .. model.name)) / more
+  local seconds = math.max(0, sum - load.held("sum|" .. model.name)) / more
   local before = dict:get(model.service) or seconds
   dict:set(model.service, before + (seconds - before) * (1 - 0.933 ^ more))
   dict:set("count|" .. model.name, count)

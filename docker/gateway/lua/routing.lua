@@ -12,6 +12,9 @@ local load = require "gateway.load"
 local prefix = require "gateway.prefix"
 local spending = require "gateway.spending"
 
+-- Less is the gateway's own: most requests have waited for nothing.
+local WAITED_SECONDS = 0.01
+
 local routing = {}
 
 --- The body as an object, and its text; sends the error itself.
@@ -59,12 +62,13 @@ local function drawn(split)
   return model
 end
 
--- What a request still holds of the replica that it was given to.
-local function release()
+-- Takes back what a request still has of the replica that it was given to, which did not take it.
+local function release(model, chain)
   local var = ngx.var
   if var.charge ~= "" then
     local chosen, tokens = load.charged(var.charge)
     load.work(chosen, -1, -tokens)
+    affinity.forget(model, chain, chosen, tokens)
     var.charge = ""
   end
 end
@@ -91,8 +95,9 @@ function routing.model_for(policy, name)
   return model
 end
 
--- Chooses the replica, and notes what it is charged with: `REPLICA TOKENS`, released by answers.lua. Returns the reason.
-local function send(model, body, replicas, chain)
+-- Chooses the replica, and notes what it is charged with: `REPLICA TOKENS`, released by answers.lua. Returns the reason. What
+-- is sent `again` has been counted.
+local function send(model, body, replicas, chain, again)
   local masks = affinity.match(chain, replicas)
   local index, reason = choice.choose(model.policy, replicas, {
     tokens = chain.total,
@@ -103,10 +108,18 @@ local function send(model, body, replicas, chain)
   local replica = replicas[index]
   local tokens = chain.total - replica.matched
   affinity.remember(chain, masks, replica)
+  ngx.ctx.chain = chain -- until an answer begins: another replica may take it
   load.work(replica.name, 1, tokens)
   local var = ngx.var
   var.charge = replica.name .. " " .. tokens
   var.peer = model.routes[replica.number]
+  local waited = ngx.now() - ngx.req.start_time()
+  if waited >= WAITED_SECONDS then
+    var.waited = waited
+  end
+  if again then
+    return reason
+  end
   counters.add(model.routed, chain.total)
   if replica.matched > 0 then
     counters.add(model.matched, replica.matched)
@@ -120,7 +133,7 @@ function routing.dispatch(policy, model, body)
   local again = var.repeats ~= "0"
   local chain = prefix.boundaries(body, model.seeds[body.model] or model.seed)
   if again then
-    release()
+    release(model, chain)
     var.mirror_pool = ""
   elseif deployment.api_keys then
     spending.begin(policy, body, chain.total)
@@ -135,7 +148,7 @@ function routing.dispatch(policy, model, body)
     local message = ("The model has as many requests as it can take. Try again in %d s."):format(retry_seconds)
     return errors.fail(429, "model_overloaded", message, {retry_seconds = retry_seconds})
   end
-  local ok, reason = pcall(send, model, body, replicas, chain)
+  local ok, reason = pcall(send, model, body, replicas, chain, again)
   if not ok then
     ngx.log(ngx.ERR, "routing: ", reason) -- nginx's least_conn takes over: $peer is empty
     reason = "fallback"

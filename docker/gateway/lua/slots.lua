@@ -26,6 +26,15 @@ function slots.current(replica)
   return states:get("slot|" .. replica)
 end
 
+--- What stands for a replica in the masks: 2^slot, or of its place in the pool before anybody has looked.
+function slots.bit(model, replica)
+  local slot = slots.current(replica)
+  for number, other in ipairs(model.replicas) do
+    slot = slot or (other == replica and number - 1)
+  end
+  return 2 ^ slot
+end
+
 local function keep(replica, slot)
   states:set("slot|" .. replica, slot)
   return slot

@@ -930,7 +930,8 @@ MISTAKES = (
         fact="0.5 is a number, where a whole number belongs",
         hint=(
             "write a whole number from 0 to 3600 (`hold_seconds`: how long a request waits while no replica can take "
-            "it: the restart of the only one, for instance)"
+            "it, as in a restart of the only one; this and `max_queue_seconds` for its turn are the most in all, "
+            "however often it is sent)"
         ),
     ),
     Mistake(
