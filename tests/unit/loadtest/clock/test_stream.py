@@ -239,7 +239,7 @@ def test_a_body_that_ends_with_its_connection_is_whole_if_it_says_so_itself(send
 
 
 def test_a_message_that_never_ends_is_not_waited_for(send: Send) -> None:
-    with scripted_server([HEAD, token(1) + DONE, HOLD]) as server:
+    with scripted_server([HEAD, 0.05, token(1) + DONE, HOLD]) as server:
         seen = send(server.url)
         assert server.closed_by_client.wait(PATIENCE_SECONDS)
     assert seen["outcome"] == "ok"
