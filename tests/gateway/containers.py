@@ -15,12 +15,13 @@ import yaml
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from tests.standstill import running_seconds
 from vllmstack.deployment.model import Deployment
 from vllmstack.planning.placement import place
 from vllmstack.planning.plan import Plan
 from vllmstack.render.gateway import METRICS_PORT, listen_port, render_gateway
 
-HTTP = httpx2.Client(verify=False, timeout=5, limits=httpx2.Limits(max_keepalive_connections=0))
+HTTP = httpx2.Client(verify=False, timeout=20, limits=httpx2.Limits(max_keepalive_connections=0))
 """What fixtures ask with; it loads no certificates, which costs more than a request."""
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,10 +32,10 @@ PREFIX = "vllmstack-test-gateway-"
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    """Waits until the condition holds; fails after ``seconds``."""
-    deadline = time.monotonic() + seconds
+    """Waits until the condition holds; fails after ``seconds`` in which the machine ran."""
+    deadline = running_seconds() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+        assert running_seconds() < deadline, f"did not happen within {seconds} s"
         time.sleep(0.02)
 
 

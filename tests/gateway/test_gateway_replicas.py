@@ -1,6 +1,7 @@
 """Streams, replicas that fail, and what a reload or a stop does to requests in flight."""
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.attempts import attempts
 from tests.gateway.containers import GatewayContainer, Replica, eventually
 
 CHAT = "/v1/chat/completions"
@@ -39,10 +41,12 @@ def requests_seen(replicas: dict[str, Replica]) -> int:
 
 
 def test_events_arrive_one_by_one_as_the_replica_sends_them(gateway: GatewayContainer) -> None:
-    with gateway.client() as client, client.stream("POST", CHAT, json=body(chunks=10, interval=0.05)) as reply:
-        delays = [time.time() - event["sent"] for event in events(reply)]
-    assert len(delays) == 10
-    assert max(delays) < 0.04, "an event was held back until the next"
+    for attempt in attempts():
+        with gateway.client() as client, client.stream("POST", CHAT, json=body(chunks=10, interval=0.05)) as reply:
+            delays = [time.time() - event["sent"] for event in events(reply)]
+        assert len(delays) == 10
+        with attempt:
+            assert max(delays) < 0.04, "an event was held back until the next"
 
 
 def test_a_stream_that_dies_ends_visibly_and_is_not_tried_again(
@@ -60,7 +64,7 @@ def test_a_stream_that_dies_ends_visibly_and_is_not_tried_again(
 
 
 def test_a_client_that_goes_stops_the_engine(gateway: GatewayContainer, replicas: dict[str, Replica]) -> None:
-    with gateway.client() as client, client.stream("POST", CHAT, json=body("org/Other:1", chunks=500, interval=0.02)):
+    with gateway.client() as client, client.stream("POST", CHAT, json=body("org/Other:1", chunks=3000, interval=0.02)):
         eventually(lambda: replicas["engine-org-other-1-1"].seen()["active"] == 1)
         eventually(
             lambda: gateway.metrics()['requests_in_flight{model="org/Other:1",replica="engine-org-other-1-1"}'] == 1
@@ -73,16 +77,21 @@ def test_a_client_that_goes_stops_the_engine(gateway: GatewayContainer, replicas
 def test_a_client_that_goes_before_the_first_byte_stops_the_engine_too(
     gateway: GatewayContainer, replicas: dict[str, Replica], path: str
 ) -> None:
-    with gateway.client() as client, pytest.raises(httpx2.ReadTimeout):
-        client.post(path, json=body("org/Other:1", delay=10) | {"prompt": "x"}, timeout=0.2)
+    content = json.dumps(body("org/Other:1", delay=60) | {"prompt": "x"}).encode()
+    with socket.create_connection((gateway.host, gateway.port), 20) as connection:
+        connection.sendall(b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (path.encode(), len(content)))
+        connection.sendall(content)
+        eventually(lambda: replicas["engine-org-other-1-1"].seen()["active"] == 1)
     eventually(lambda: replicas["engine-org-other-1-1"].seen()["aborted"] == 1, seconds=2)
 
 
 def test_requests_at_the_same_time_go_to_different_replicas(gateway: GatewayContainer) -> None:
     with gateway.client() as client, ThreadPoolExecutor(8) as pool:
-        replies = list(pool.map(lambda _: client.post(CHAT, json=body(delay=0.3)), range(8)))
-    names = [reply.json()["served_by"] for reply in replies]
-    assert {name: names.count(name) for name in SMOKE} == dict.fromkeys(SMOKE, 4)
+        for attempt in attempts():
+            replies = list(pool.map(lambda _: client.post(CHAT, json=body(delay=0.3)), range(8)))
+            names = [reply.json()["served_by"] for reply in replies]
+            with attempt:  # the last has come while the first still runs
+                assert {name: names.count(name) for name in SMOKE} == dict.fromkeys(SMOKE, 4)
 
 
 def in_flight(gateway: GatewayContainer) -> float:
@@ -151,7 +160,7 @@ def test_a_slow_replica_is_a_504_and_nobody_else_is_asked(
     start_gateway: StartGateway, replicas: dict[str, Replica]
 ) -> None:
     gateway = start_gateway(first_byte_seconds=1)
-    reply = gateway.client().post(CHAT, json=body(delay=3))
+    reply = gateway.client().post(CHAT, json=body(delay=30))
     assert (reply.status_code, reply.json()["error"]["code"]) == (504, "replica_timeout")
     assert requests_seen(replicas) == 1
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,19 @@ class Mock:
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "loadtest.trust.mock_server", "--port", "0", "--model", MODEL]
         self.process = subprocess.Popen(
-            [*command, "--lifetime-seconds", "120", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
+            [*command, "--lifetime-seconds", "1500", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout
         self.url = f"http://127.0.0.1:{json.loads(self.process.stdout.readline())['port']}"
 
+    def truth(self) -> Any:
+        """What it has counted."""
+        with urllib.request.urlopen(f"{self.url}/mock/truth", timeout=60) as answer:  # noqa: S310 - http, to 127.0.0.1
+            return json.load(answer)
+
     def end(self) -> None:
         self.process.terminate()
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=60)
         if self.process.stdout:
             self.process.stdout.close()
 

@@ -18,6 +18,7 @@ from loadtest.errors import LoadTestError
 from loadtest.options import RunOptions
 from loadtest.results import ROWS_FILE, RunResult, load
 from loadtest.run import LOCUSTFILE
+from tests.attempts import attempts
 from tests.loadtest.conftest import ROOT, Mock, run_options
 
 StartMock = Callable[..., Mock]
@@ -38,6 +39,14 @@ def rows(result_folder: Path) -> list[dict[str, str]]:
 
 def locust(options: RunOptions) -> list[str]:
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Looks until it is so."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -61,30 +70,38 @@ def test_the_closed_loop_keeps_its_users_busy_and_counts_exactly(
 ) -> None:
     mock = start_mock("--ttft-seconds", "0.1", "--itl-seconds", "0.01")
 
-    result = run(
-        mock.url, scenario="random-512-256", parameters=FIXED, concurrency=8, duration_seconds=4, warmup_seconds=1
-    )
+    for attempt in attempts():
+        result = run(
+            mock.url, scenario="random-512-256", parameters=FIXED, concurrency=8, duration_seconds=4, warmup_seconds=1
+        )
 
-    # 0.1 s + 19 × 0.01 s a request: 8 users send 27.6 a second.
-    total = result.total
-    assert total.counts.failed == 0
-    assert total.counts.ok / result.duration_seconds == pytest.approx(8 / 0.29, rel=0.1)
-    assert total.output_tokens_per_second == pytest.approx(8 * 20 / 0.29, rel=0.1)
-    assert total.tokens.completion == 20 * total.counts.ok
-    assert quantile(total.latencies.ttft, 0.5) == pytest.approx(0.1, abs=0.02)
-    assert quantile(total.latencies.itl, 0.5) == pytest.approx(0.01, abs=0.003)
-    assert result.whole.sent == len(rows(tmp_path / "run")) > total.counts.sent
-    assert max(second.in_flight for second in result.timeline) == 8
+        total = result.total
+        assert total.counts.failed == 0
+        assert total.tokens.completion == 20 * total.counts.ok
+        assert result.whole.sent == len(rows(tmp_path / "run")) > total.counts.sent
+        assert max(second.in_flight for second in result.timeline) == 8
+        with attempt:
+            # 0.1 s + 19 × 0.01 s a request: 8 users send 27.6 a second.
+            assert total.counts.ok / result.duration_seconds == pytest.approx(8 / 0.29, rel=0.1)
+            assert total.output_tokens_per_second == pytest.approx(8 * 20 / 0.29, rel=0.1)
+            assert quantile(total.latencies.ttft, 0.5) == pytest.approx(0.1, abs=0.02)
+            assert quantile(total.latencies.itl, 0.5) == pytest.approx(0.01, abs=0.003)
 
 
-def test_a_fixed_number_of_requests_is_sent_and_measured_as_a_whole(start_mock: StartMock, run: Run) -> None:
+def test_a_fixed_number_of_requests_is_sent_and_measured_as_a_whole(
+    start_mock: StartMock, run: Run, tmp_path: Path
+) -> None:
     mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005")
 
     result = run(mock.url, scenario="lab-200-200", parameters={"completion_tokens": "50"}, concurrency=100)
 
     assert (result.total.counts.sent, result.total.counts.ok) == (100, 100)
     assert result.total.tokens.completion == result.total.window_tokens == 100 * 50
-    assert result.duration_seconds == pytest.approx(0.05 + 49 * 0.005, abs=0.15)
+    requests = rows(tmp_path / "run")
+    first, last = min(float(row["sent_at"]) for row in requests), max(float(row["ended_at"]) for row in requests)
+    assert result.duration_seconds == pytest.approx(last - first, abs=1e-6)
+    # One answer takes 0.295 s; one after the other they would take half a minute.
+    assert 0.295 <= result.duration_seconds < 10
 
 
 def test_processes_split_the_load_and_add_up(start_mock: StartMock, run: Run) -> None:
@@ -102,47 +119,52 @@ def test_processes_split_the_load_and_add_up(start_mock: StartMock, run: Run) ->
 def test_the_open_loop_sends_what_its_schedule_says(start_mock: StartMock, run: Run) -> None:
     mock = start_mock("--ttft-seconds", "0.3", "--itl-seconds", "0.01")
 
-    result = run(
-        mock.url, scenario="random-512-256", parameters=FIXED, rate=30, arrivals="constant", duration_seconds=4,
-        warmup_seconds=1,
-    )  # fmt: skip
+    for attempt in attempts():
+        result = run(
+            mock.url, scenario="random-512-256", parameters=FIXED, rate=30, arrivals="constant", duration_seconds=4,
+            warmup_seconds=1,
+        )  # fmt: skip
 
-    # Each takes half a second and 30 come a second: a closed loop of few users could not do this.
-    assert result.offered.asked == pytest.approx(120, abs=1)
-    assert result.offered.ratio == 1
-    assert result.total.counts.ok == result.offered.asked
-    assert quantile(result.offered.lateness, 0.5) < 0.02
+        # Each takes half a second and 30 come a second: a closed loop of few users could not do this.
+        assert result.offered.asked == pytest.approx(120, abs=1)
+        with attempt:
+            assert result.offered.ratio == 1
+            assert result.total.counts.ok == result.offered.asked
+            assert quantile(result.offered.lateness, 0.5) < 0.02
 
 
 def test_a_stall_shows_in_every_request_that_it_delayed(start_mock: StartMock, run: Run, tmp_path: Path) -> None:
-    mock = start_mock(
-        "--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2"
-    )  # fmt: skip
+    for attempt in attempts():
+        # A stall comes once, after a mock's first request.
+        mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2")
 
-    result = run(
-        mock.url, scenario="random-512-256", parameters=FIXED, rate=25, arrivals="constant", duration_seconds=8
-    )
+        result = run(
+            mock.url, scenario="random-512-256", parameters=FIXED, rate=25, arrivals="constant", duration_seconds=8
+        )
 
-    measured = [
-        (float(row["scheduled_at"]), float(row["first_token_at"]) - float(row["scheduled_at"]))
-        for row in rows(tmp_path / "run")
-    ]
-    end = max(scheduled + ttft for scheduled, ttft in measured if ttft > 0.5)
-    delayed = [(scheduled, ttft) for scheduled, ttft in measured if end - 2 + 0.1 < scheduled < end - 0.2]
-    assert len(delayed) > 35
-    # Who was due a second before the stall's end waited a second: nobody was left out, nobody sent later.
-    assert all(ttft == pytest.approx(end - scheduled, abs=0.25) for scheduled, ttft in delayed)
-    assert quantile(result.total.latencies.ttft_scheduled, 0.99) > 1.8
+        measured = [
+            (float(row["scheduled_at"]), float(row["first_token_at"]) - float(row["scheduled_at"]))
+            for row in rows(tmp_path / "run")
+        ]
+        assert quantile(result.total.latencies.ttft_scheduled, 0.99) > 1.8
+        end = max(scheduled + ttft for scheduled, ttft in measured if ttft > 0.5)
+        delayed = [(scheduled, ttft) for scheduled, ttft in measured if end - 2 + 0.1 < scheduled < end - 0.2]
+        with attempt:
+            assert len(delayed) > 35
+            # Who was due a second before the stall's end waited a second: nobody was left out, nobody sent later.
+            assert all(ttft == pytest.approx(end - scheduled, abs=0.25) for scheduled, ttft in delayed)
 
 
 def test_who_waits_for_the_server_to_send_again_hides_the_stall(start_mock: StartMock, run: Run) -> None:
     """The closed loop, for comparison: it sends nothing while the server stalls. This is why there is an open one."""
-    mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2")
+    for attempt in attempts():
+        mock = start_mock("--ttft-seconds", "0.05", "--itl-seconds", "0.005", "--stall-at", "2", "--stall-seconds", "2")
 
-    result = run(mock.url, scenario="random-512-256", parameters=FIXED, concurrency=2, duration_seconds=8)
+        result = run(mock.url, scenario="random-512-256", parameters=FIXED, concurrency=2, duration_seconds=8)
 
-    slow = 1 - (Histogram.of(result.total.latencies.ttft).share_at_most(1.0) or 0)
-    assert slow < 0.05
+        slow = 1 - (Histogram.of(result.total.latencies.ttft).share_at_most(1.0) or 0)
+        with attempt:
+            assert slow < 0.05
 
 
 def test_a_conversation_sends_its_history_and_thinks_in_between(
@@ -189,7 +211,7 @@ def test_a_client_with_too_little_cpu_says_that_its_numbers_are_invalid(start_mo
             )
             ending.callback(competitor.wait)
             ending.callback(competitor.kill)
-        client.communicate(timeout=90)
+        client.communicate(timeout=300)
 
     result = load(tmp_path / "run")
     assert client.returncode == 2
@@ -204,14 +226,15 @@ def test_an_interrupted_run_keeps_what_it_measured(start_mock: StartMock, tmp_pa
     )
 
     with started(locust(options)) as client:
-        time.sleep(2)  # what is measured in it must be there afterwards
+        # What is measured until then must be there afterwards.
+        until(lambda: mock.truth()["finished"] >= 60)
         client.send_signal(signal.SIGINT)
-        client.communicate(timeout=30)
+        client.communicate(timeout=120)
 
     result = load(tmp_path / "run")
     assert result.interrupted
     assert result.total.counts.ok > 10
-    assert 0.5 < result.duration_seconds < 10
+    assert 0.5 < result.duration_seconds < 30
 
 
 def test_a_server_that_is_down_is_one_clear_line(run: Run) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.ports import free_port
 from tests.unit.conftest import GIB, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from vllmstack.host import gateway_reload, image_supply, replica_roll, startup
@@ -227,9 +227,7 @@ def rolling(
     vllmstack: Callable[..., Outcome],
 ) -> Iterator[RollingMachine]:
     """The deployment ``smoke`` is up: two replicas of the model smoke."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     made = RollingMachine(clone.root.parent, clone, programs, port)
     clone.deployment(f"{SMOKE}gateway: {{port: {port}}}\n")
     images = load_images(clone.project.images_file).images

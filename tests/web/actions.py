@@ -36,5 +36,5 @@ def tab(page: Page, name: str) -> None:
     page.get_by_role("tab", name=name).click()
 
 
-def phase(page: Page, words: str, seconds: float = 30) -> None:
+def phase(page: Page, words: str, seconds: float = 60) -> None:
     expect(page.locator(".llm-phase")).to_contain_text(words, timeout=seconds * 1000)

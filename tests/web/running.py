@@ -3,22 +3,23 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
-START_SECONDS = 30
+START_SECONDS = 120
 TARGETS = [
     {"load": {"concurrency": 4}, "ttft_seconds": {"p50": 2.0}, "output_tokens_per_second": 1e9},
     {"load": {"concurrency": 64}, "e2e_seconds": {"p95": 8}},
@@ -35,7 +36,7 @@ class Locust:
     log: Path
 
     def get(self, path: str) -> Any:
-        with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310 - http, to 127.0.0.1
+        with urllib.request.urlopen(self.url + path, timeout=30) as answer:  # noqa: S310 - http, to 127.0.0.1
             return json.load(answer)
 
     @property
@@ -44,7 +45,7 @@ class Locust:
         return found
 
 
-def until(what: str, found: Callable[[], Any], seconds: float = 30.0) -> Any:
+def until(what: str, found: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value that ``found`` gives."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -103,10 +104,3 @@ def answers(url: str) -> bool:
             return True
     except (OSError, urllib.error.URLError):
         return False
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

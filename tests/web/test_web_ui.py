@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from loadtest.results import ROW_FIELDS, RunResult
+from tests.attempts import attempts
 from tests.web.actions import field, fill, opened, phase, press, start_page, tab
 from tests.web.running import Locust, running_locust, until
 
@@ -32,7 +33,7 @@ def locust_that_runs(mock_engine: int, browser: Browser, tmp_path_factory: pytes
         page.get_by_label("prompt_tokens").fill("64")
         page.get_by_label("completion_tokens").fill("16")
         press(page, "Start")
-        expect(page.get_by_role("tab", name="LLM charts")).to_be_visible(timeout=30_000)
+        expect(page.get_by_role("tab", name="LLM charts")).to_be_visible(timeout=60_000)
         context.close()
         yield running
 
@@ -89,16 +90,23 @@ def test_of_the_targets_only_the_one_of_this_load_is_judged(page: Page, watched:
     tab(page, "LLM targets")
     cards = page.locator(".llm-target")
     expect(cards).to_have_count(2)
-    # Where the machine made the client late after all, nobody can tell, and the page must say so too.
-    judged = watched.state["targets"][0]
-    late = judged["state"] == "cannot tell"
-    assert late or judged["state"] == "missed"
-    expect(cards.nth(0).locator("header")).to_contain_text(f"{judged['state']}chat · concurrency 4")
     ttft, tokens = (cards.nth(0).locator("tr", has_text=name) for name in ("ttft p50", "output tokens"))
-    expect(ttft).to_contain_text(re.compile(rf"at most 2 s[\d.]+ ms{r'[?] cannot tell' if late else '✓ met'}"))
-    expect(tokens).to_contain_text("? cannot tell" if late else "✗ missed")
-    if late:
-        expect(cards.nth(0).locator(".llm-reason")).not_to_have_count(0)
+    for attempt in attempts():
+        # Where the machine made the client late after all, nobody can tell, and the page must say so too. It may become
+        # late, or be so no more, between this look and the page's.
+        judged = watched.state["targets"][0]
+        late = judged["state"] == "cannot tell"
+        assert late or judged["state"] == "missed"
+        with attempt:
+            patience = 5_000
+            expect(cards.nth(0).locator("header")).to_contain_text(
+                f"{judged['state']}chat · concurrency 4", timeout=patience
+            )
+            met = re.compile(rf"at most 2 s[\d.]+ ms{r'[?] cannot tell' if late else '✓ met'}")
+            expect(ttft).to_contain_text(met, timeout=patience)
+            expect(tokens).to_contain_text("? cannot tell" if late else "✗ missed", timeout=patience)
+            if late:
+                expect(cards.nth(0).locator(".llm-reason")).not_to_have_count(0, timeout=patience)
     expect(cards.nth(1).locator("header")).to_contain_text("not runchat · concurrency 64")
     expect(page.locator(".llm-facts")).to_contain_text("of what was asked")
 
@@ -109,9 +117,9 @@ def test_the_page_follows_locusts_theme(page: Page, watched: Locust) -> None:
     expect(page.locator(".llm-tile").first).to_be_visible()
     assert page.evaluate(surface) == "#ffffff"
     page.locator("header button:has(svg)").last.click()
-    until("the dark theme", lambda: page.evaluate(surface) != "#ffffff", 5)
+    until("the dark theme", lambda: page.evaluate(surface) != "#ffffff")
     page.reload()
-    until("the dark theme again", lambda: page.evaluate(surface) != "#ffffff", 5)
+    until("the dark theme again", lambda: page.evaluate(surface) != "#ffffff")
 
 
 def test_locusts_own_tabs_are_still_there_and_have_none_of_ours_below_them(page: Page, watched: Locust) -> None:
@@ -290,7 +298,7 @@ def test_the_web_ui_below_a_base_path_works_too(page: Page, mock_engine: int, tm
 
 def download(page: Page, name: str, folder: Path) -> Path:
     link = page.locator(".llm-downloads a", has_text=name)
-    expect(link).to_be_visible(timeout=15_000)
+    expect(link).to_be_visible(timeout=60_000)
     with page.expect_download() as begun:
         link.click()
     file = folder / name

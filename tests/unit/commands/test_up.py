@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from loadtest.stack import load_stack
+from tests.ports import free_port
 from tests.unit.conftest import DOCKER_THAT_WORKS, GIB, KEY, SMOKE, Clone, FakeGateway, Outcome, Programs
 from tests.unit.fake_docker import FakeContainer, FakeDocker
 from tests.unit.rolling_machine import MONITORING, RollingMachine
@@ -78,7 +79,7 @@ class Machine(FakeDocker):
         elif last:
             self.listen()
             if isinstance(self.started, BaseException):
-                deadline = time.monotonic() + 10
+                deadline = time.monotonic() + 60
                 while not (self.compose_runs.is_file() and self.compose_runs.read_text()):
                     assert time.monotonic() < deadline, "Compose was not started"
                     time.sleep(0.001)
@@ -98,9 +99,7 @@ def machine(
     clone: Clone, programs: Programs, inventory: Inventory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Machine]:
     """One that has everything: Docker, disk, all images, and a free port for the gateway."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        made = Machine(tmp_path, programs, probe.getsockname()[1])
+    made = Machine(tmp_path, programs, free_port())
     clone.deployment(f"{SMOKE}gateway: {{port: {made.port}}}\n")
     images = load_images(clone.project.images_file).images
     bases = ("debian:bookworm-slim", "debian:trixie-slim")

@@ -43,7 +43,7 @@ def test_variables_go_into_every_composes_environment(
 
     compose.run("ps", doing="docker compose ps")
     compose.follow(["ps"])
-    compose.start("ps", log=tmp_path / "log").wait(timeout=10)
+    compose.start("ps", log=tmp_path / "log").wait(timeout=60)
 
     assert (clone.root / "said").read_text() == "red 9\n" * 3
 
@@ -75,7 +75,7 @@ def test_it_starts_in_the_background_with_both_outputs_in_a_log(
 
     process = Compose(clone.project, "smoke").start("up", log=log)
 
-    assert process.wait(timeout=10) == 3
+    assert process.wait(timeout=60) == 3
     assert log.read_text() == "one\ntwo\n"
 
 

@@ -56,7 +56,7 @@ class Machine(FakeDocker):
 
     def await_compose(self) -> int:
         """The process id of the Compose that runs."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not (self.running.is_file() and self.running.read_text().strip()):
             assert time.monotonic() < deadline, "Compose was not started"
             time.sleep(0.005)
@@ -121,11 +121,11 @@ def interrupt_when_it_runs(machine: Machine, *signals: signal.Signals) -> thread
     def interrupt() -> None:
         machine.await_compose()
         # Compose may run before this process has been told so: who is interrupted must be waiting for it.
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not attends() and time.monotonic() < deadline:
             time.sleep(0.005)
         for number, one in enumerate(signals):
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while len(machine.killed) < number and time.monotonic() < deadline:
                 time.sleep(0.005)
             os.kill(os.getpid(), one)

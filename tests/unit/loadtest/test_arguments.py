@@ -31,7 +31,7 @@ print(json.dumps({
 
 def parse(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", PROGRAM, json.dumps(arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
 
 
 def parsed(*arguments: str) -> dict[str, Any]:

@@ -147,14 +147,14 @@ def served() -> Iterator[tuple[str, int]]:
 
     thread = threading.Thread(target=loop)
     thread.start()
-    assert ready.wait(5)
+    assert ready.wait(60)
     yield "127.0.0.1", ports[0]
     stops[0]()
-    thread.join(5)
+    thread.join(60)
 
 
 def test_prometheus_can_scrape_it(served: tuple[str, int]) -> None:
-    connection = http.client.HTTPConnection(*served, timeout=5)
+    connection = http.client.HTTPConnection(*served, timeout=60)
     connection.request("GET", "/metrics")
     answer = connection.getresponse()
     assert answer.status == 200

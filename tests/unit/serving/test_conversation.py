@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.attempts import attempts
 from tests.unit.conftest import FakeGateway
 from vllmstack import serving
 from vllmstack.errors import InvalidInput, StackError
@@ -203,13 +204,12 @@ def test_importing_it_brings_nothing_heavy_and_is_quick(package: str) -> None:
         "print(time.perf_counter() - began, [name for name in heavy if name in sys.modules])"
     )
 
-    said = [
-        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True) for _ in range(3)
-    ]
-
-    seconds, modules = zip(*(one.stdout.split(" ", maxsplit=1) for one in said), strict=True)
-    assert set(modules) == {"[]\n"}
-    assert min(map(float, seconds)) < 0.3
+    for attempt in attempts():
+        said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+        seconds, _, modules = said.partition(" ")
+        assert modules == "[]\n"
+        with attempt:
+            assert float(seconds) < 0.3
 
 
 def test_all_names_are_there_and_no_others() -> None:

@@ -1,7 +1,7 @@
 """A TokenClient in a process of its own, since importing Locust patches the process: commands in, observations out.
 
 Each line on stdin is a JSON object: ``url``, ``request`` (fields of Request, ``body`` as JSON), and as wished
-``timeouts``, ``api_key``, ``certificates``, ``kill_after``. Requests with the same url share a session.
+``timeouts``, ``api_key``, ``certificates``, ``kill_after_chunks``. Requests with the same url share a session.
 """
 
 import dataclasses
@@ -52,8 +52,10 @@ def obey(command: dict[str, Any]) -> dict[str, Any]:
     fired.clear()
     begun: list[Observation] = []
     sending = gevent.spawn(client.send, request, scheduled_at=1.5, begin=begun.append)
-    if "kill_after" in command:
-        gevent.sleep(command["kill_after"])
+    if "kill_after_chunks" in command:
+        with gevent.Timeout(30):
+            while not begun or len(begun[0].chunk_times) < command["kill_after_chunks"]:
+                gevent.sleep(0.01)
         sending.kill()
         return {"observation": dataclasses.asdict(begun[0]), "text": None, "fired": list(fired)}
     observation, text = sending.get()

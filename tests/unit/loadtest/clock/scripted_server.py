@@ -43,6 +43,8 @@ class ScriptedServer:
 
     url: str
     connections: int = 0
+    closed: int = 0
+    """Connections that it ended after their script."""
     requests: list[bytes] = field(default_factory=list)
     """Head and body of each."""
     closed_by_client: threading.Event = field(default_factory=threading.Event)
@@ -59,7 +61,7 @@ def scripted_server(
     left = list(scripts)
 
     def serve(plain: socket.socket) -> None:
-        plain.settimeout(10)
+        plain.settimeout(60)
         try:
             connection = context.wrap_socket(plain, server_side=True) if context else plain
         except ssl.SSLError:  # the client does not trust it
@@ -69,7 +71,8 @@ def scripted_server(
             while request := _read_request(connection):
                 server.requests.append(request)
                 if not _play(connection, left.pop(0) if len(left) > 1 else left[0], server) or not keep:
-                    return
+                    break
+        server.closed += 1
 
     def accept() -> None:
         while True:

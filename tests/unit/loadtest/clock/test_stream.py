@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 
 from loadtest.trust.mock_process import MockProcess, end, mock_server, python_environment
 from loadtest.workload.steps import CHAT, COMPLETIONS, EMBEDDINGS
+from tests.attempts import attempts
 from tests.unit.loadtest.clock.scripted_server import (
     DONE,
     END,
@@ -21,6 +23,7 @@ from tests.unit.loadtest.clock.scripted_server import (
     HOLD,
     RESET,
     Script,
+    ScriptedServer,
     event,
     scripted_server,
     token,
@@ -30,6 +33,8 @@ pytestmark = pytest.mark.slow
 
 DRIVER = Path(__file__).with_name("clock_driver.py")
 TOKENS = 5
+PATIENCE_SECONDS = 30.0
+"""For what comes within milliseconds, unless the machine stands still."""
 KEY = "the right one"
 
 Seen = dict[str, Any]
@@ -40,7 +45,9 @@ Send = Callable[..., Seen]
 def mock(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MockProcess]:
     key = tmp_path_factory.mktemp("key") / "key"
     key.write_text(KEY + "\n")
-    with mock_server("--ttft-seconds", "0.03", "--itl-seconds", "0.005", "--api-key-file", str(key)) as process:
+    behaviour = ("--ttft-seconds", "0.03", "--itl-seconds", "0.005")
+    # All of this file's tests together may take minutes on a slow machine.
+    with mock_server(*behaviour, "--api-key-file", str(key), lifetime_seconds=1500) as process:
         yield process
 
 
@@ -109,13 +116,16 @@ def failure(seen: Seen) -> tuple[str, str]:
 
 
 def test_times_are_those_of_the_server(mock: MockProcess, send: Send) -> None:
-    seen = send(mock.url, mock={"ttft_seconds": 0.1, "itl_seconds": 0.02})
-    assert seen["outcome"] == "ok"
-    assert 0.1 <= seen["ttft_seconds"] < 0.3
-    assert seen["chunk_times"][0] == seen["first_token_at"]
-    assert seen["chunk_times"][-1] == seen["last_token_at"] <= seen["ended_at"]
-    assert 0.06 < seen["last_token_at"] - seen["first_token_at"] < 0.3
-    assert seen["scheduled_at"] == 1.5
+    for attempt in attempts():
+        seen = send(mock.url, mock={"ttft_seconds": 0.1, "itl_seconds": 0.02})
+        assert seen["outcome"] == "ok"
+        assert seen["ttft_seconds"] >= 0.1
+        assert seen["chunk_times"][0] == seen["first_token_at"]
+        assert seen["chunk_times"][-1] == seen["last_token_at"] <= seen["ended_at"]
+        assert seen["scheduled_at"] == 1.5
+        with attempt:
+            assert seen["ttft_seconds"] < 0.3
+            assert 0.06 < seen["last_token_at"] - seen["first_token_at"] < 0.3
 
 
 def test_counts_are_those_of_the_usage(mock: MockProcess, send: Send) -> None:
@@ -134,9 +144,12 @@ def test_a_chunk_of_several_tokens_counts_as_several(mock: MockProcess, send: Se
 
 
 def test_the_role_alone_does_not_start_the_clock(mock: MockProcess, send: Send) -> None:
-    seen = send(mock.url, mock={"role_early": True, "ttft_seconds": 0.08})
-    assert 0.08 <= seen["ttft_seconds"] < 0.3
-    assert len(seen["chunk_times"]) == TOKENS
+    for attempt in attempts():
+        seen = send(mock.url, mock={"role_early": True, "ttft_seconds": 0.08})
+        assert seen["ttft_seconds"] >= 0.08
+        assert len(seen["chunk_times"]) == TOKENS
+        with attempt:
+            assert seen["ttft_seconds"] < 0.3
 
 
 def test_reasoning_starts_the_clock_and_is_no_part_of_the_text(mock: MockProcess, send: Send) -> None:
@@ -226,11 +239,11 @@ def test_a_body_that_ends_with_its_connection_is_whole_if_it_says_so_itself(send
 
 
 def test_a_message_that_never_ends_is_not_waited_for(send: Send) -> None:
-    with scripted_server([HEAD, token(1) + DONE, HOLD]) as server:
+    with scripted_server([HEAD, 0.05, token(1) + DONE, HOLD]) as server:
         seen = send(server.url)
-        assert server.closed_by_client.wait(5)
+        assert server.closed_by_client.wait(PATIENCE_SECONDS)
     assert seen["outcome"] == "ok"
-    assert seen["ended_at"] - seen["sent_at"] < 0.9  # the end is waited for a second
+    assert seen["ended_at"] == seen["last_token_at"]  # not the second for which the end was waited
 
 
 def test_https_is_clocked_as_well(send: Send, tmp_path: Path) -> None:
@@ -317,33 +330,45 @@ def test_a_reset_connection_truncates(send: Send) -> None:
 
 
 def test_nothing_within_the_total_limit_is_a_timeout(mock: MockProcess, send: Send) -> None:
-    late = send(mock.url, timeouts={"total_seconds": 0.1}, mock={"ttft_seconds": 5})
-    assert failure(late) == ("timed_out", "no complete answer within the time limit")
-    assert 0.1 <= late["ended_at"] - late["sent_at"] < 0.5
-    slow = send(mock.url, timeouts={"total_seconds": 0.1}, mock={"itl_seconds": 0.05})
-    assert failure(slow) == ("timed_out", "no complete answer within the time limit")
-    assert 1 <= len(slow["chunk_times"]) <= 2
+    for attempt in attempts():
+        late = send(mock.url, timeouts={"total_seconds": 0.1}, mock={"ttft_seconds": 30})
+        assert failure(late) == ("timed_out", "no complete answer within the time limit")
+        assert late["ended_at"] - late["sent_at"] >= 0.1
+        with attempt:
+            assert late["ended_at"] - late["sent_at"] < 0.5
+    for attempt in attempts():
+        slow = send(mock.url, timeouts={"total_seconds": 0.1}, mock={"itl_seconds": 0.05})
+        with attempt:
+            assert failure(slow) == ("timed_out", "no complete answer within the time limit")
+            assert 1 <= len(slow["chunk_times"]) <= 2
 
 
 def test_no_headers_within_the_total_limit_is_a_timeout(send: Send) -> None:
     with scripted_server([HOLD]) as server:
         seen = send(server.url, timeouts={"total_seconds": 0.1})
         assert failure(seen) == ("timed_out", "no complete answer within the time limit")
-        assert server.closed_by_client.wait(5)
+        assert server.closed_by_client.wait(PATIENCE_SECONDS)
 
 
 def test_silence_between_chunks_is_a_timeout_but_waiting_for_the_first_is_not(mock: MockProcess, send: Send) -> None:
     limits = {"between_chunks_seconds": 0.1}
-    seen = send(mock.url, timeouts=limits, mock={"silent_after": 2, "ttft_seconds": 0.2})
-    assert failure(seen) == ("timed_out", "nothing more came within the time limit between chunks")
-    assert 0.29 < seen["ended_at"] - seen["sent_at"] < 1.0
-    assert send(mock.url, timeouts=limits, mock={"itl_seconds": 0.06})["outcome"] == "ok"
+    for attempt in attempts():
+        seen = send(mock.url, timeouts=limits, mock={"silent_after": 2, "ttft_seconds": 0.2})
+        assert failure(seen) == ("timed_out", "nothing more came within the time limit between chunks")
+        assert seen["ended_at"] - seen["sent_at"] > 0.29
+        with attempt:
+            assert seen["ended_at"] - seen["sent_at"] < 1.0
+    for attempt in attempts():
+        with attempt:
+            assert send(mock.url, timeouts=limits, mock={"itl_seconds": 0.06})["outcome"] == "ok"
 
 
 def test_keep_alives_end_a_silence(send: Send) -> None:
     ping = b"8\r\n: ping\n\n\r\n"
     with scripted_server([HEAD, token(1), 0.07, ping, 0.07, ping, 0.07, token(2) + DONE + END]) as server:
-        assert send(server.url, timeouts={"between_chunks_seconds": 0.12})["outcome"] == "ok"
+        for attempt in attempts():
+            with attempt:
+                assert send(server.url, timeouts={"between_chunks_seconds": 0.12})["outcome"] == "ok"
 
 
 def test_no_server_is_unreachable(send: Send) -> None:
@@ -397,19 +422,23 @@ def test_what_is_not_http_is_invalid(send: Send) -> None:
 def test_a_client_that_leaves_is_neither_success_nor_failure(
     mock: MockProcess, send: Send, after_seconds: float
 ) -> None:
-    aborted = mock.get("/mock/truth")["aborted"]
-    seen = send(
-        mock.url,
-        request={"abandon_after_seconds": after_seconds},
-        mock={"ttft_seconds": 0.1, "itl_seconds": 0.005},
-        body={"max_tokens": 1000},
-    )
-    assert (seen["outcome"], seen["error"]) == ("abandoned", "")
-    assert [fired["exception"] for fired in seen["fired"]] == [None]
-    assert after_seconds <= seen["ended_at"] - seen["sent_at"] < after_seconds + 0.5
-    assert bool(seen["chunk_times"]) == (after_seconds > 0.1)
-    assert sum(seen["chunk_tokens"]) == seen["completion_tokens"]
-    wait_until(lambda: mock.get("/mock/truth")["aborted"] == aborted + 1)
+    for attempt in attempts():
+        aborted = mock.get("/mock/truth")["aborted"]
+        seen = send(
+            mock.url,
+            request={"abandon_after_seconds": after_seconds},
+            mock={"ttft_seconds": 0.1, "itl_seconds": 0.005},
+            body={"max_tokens": 10_000},
+        )
+        assert (seen["outcome"], seen["error"]) == ("abandoned", "")
+        assert [fired["exception"] for fired in seen["fired"]] == [None]
+        assert seen["ended_at"] - seen["sent_at"] >= after_seconds
+        assert sum(seen["chunk_tokens"]) == seen["completion_tokens"]
+        with attempt:
+            assert seen["ended_at"] - seen["sent_at"] < after_seconds + 0.5
+            assert bool(seen["chunk_times"]) == (after_seconds > 0.1)
+            # A request that the mock had no time to read before it was left is one it never heard of.
+            wait_for_aborted(mock, aborted + 1)
 
 
 def test_an_answer_that_is_complete_in_time_is_not_abandoned(mock: MockProcess, send: Send) -> None:
@@ -418,8 +447,8 @@ def test_an_answer_that_is_complete_in_time_is_not_abandoned(mock: MockProcess, 
 
 def test_a_killed_user_leaves_no_connection_behind(send: Send) -> None:
     with scripted_server([HEAD, token(1), HOLD]) as server:
-        seen = send(server.url, kill_after=0.1)
-        assert server.closed_by_client.wait(5)
+        seen = send(server.url, kill_after_chunks=1)
+        assert server.closed_by_client.wait(PATIENCE_SECONDS)
     assert len(seen["chunk_times"]) == 1
     assert seen["fired"] == []
 
@@ -446,7 +475,9 @@ def test_a_request_says_what_it_must_and_keeps_no_cookie(send: Send) -> None:
 
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used(send: Send) -> None:
     with scripted_server(ANSWER) as server:
-        assert [send(server.url)["outcome"] for _ in range(3)] == ["ok"] * 3
+        for number in range(1, 4):
+            assert send(server.url)["outcome"] == "ok"
+            wait_for_closed(server, number)
         assert server.connections == 3
 
 
@@ -470,11 +501,22 @@ def test_a_good_answer_s_connection_is_used_again(send: Send) -> None:
 def test_a_bad_answer_s_connection_is_closed_and_not_used_again(send: Send, script: Script) -> None:
     with scripted_server(script, ANSWER, keep=True) as server:
         assert send(server.url, timeouts={"total_seconds": 0.3})["outcome"] != "ok"
-        assert server.closed_by_client.wait(5)
+        assert server.closed_by_client.wait(PATIENCE_SECONDS)
         assert send(server.url)["outcome"] == "ok"
         assert server.connections == 2
 
 
-def wait_until(condition: Callable[[], bool], *, tries: int = 100) -> None:
+def wait_for_aborted(mock: MockProcess, number: int) -> None:
+    wait_until(lambda: mock.get("/mock/truth")["aborted"] == number, seconds=5)
+
+
+def wait_for_closed(server: ScriptedServer, number: int) -> None:
+    wait_until(lambda: server.closed == number)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
     """Asks until it is so."""
-    assert any(condition() for _ in range(tries))
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.002)

@@ -34,10 +34,10 @@ sender.prepare({"options": command["options"], "salt": "x", "index": 0, "count":
 if runner.told[PREPARED]["problem"]:
     raise SystemExit(runner.told[PREPARED]["problem"])
 sender.go({"in_seconds": 0.2})
-gevent.sleep(begin - sender.now())
+gevent.sleep(max(begin - sender.now(), 0.0))
 stand_still = gevent.monkey.get_original("time", "sleep")
 stand_still(seconds)  # not gevent's: nothing else of this process runs meanwhile
-with gevent.Timeout(30):
+with gevent.Timeout(120):
     while FINISHED not in runner.told:
         gevent.sleep(0.02)
 print(json.dumps(runner.told[FINISHED]))

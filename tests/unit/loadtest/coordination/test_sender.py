@@ -10,6 +10,7 @@ import pytest
 
 from loadtest.options import RunOptions
 from loadtest.trust.mock_process import python_environment
+from tests.attempts import attempts
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +41,17 @@ def test_what_was_due_while_the_process_stood_still_is_sent_and_counted_also_aft
     )
 
     command = {"options": options.model_dump(mode="json"), "stall": [0.5, 1.0]}
-    ended = subprocess.run(
-        [sys.executable, str(SENDER)], input=json.dumps(command), capture_output=True, text=True, timeout=60,
-        env=python_environment(),
-    )  # fmt: skip
+    for attempt in attempts():
+        ended = subprocess.run(
+            [sys.executable, str(SENDER)], input=json.dumps(command), capture_output=True, text=True, timeout=300,
+            env=python_environment(), check=False,
+        )  # fmt: skip
 
-    assert ended.returncode == 0, ended.stderr
-    finished = json.loads(ended.stdout.splitlines()[-1])
-    assert finished["recorded"]["asked"] == 201
-    assert finished["recorded"]["whole"]["sent"] == 201
-    # All but the first left after the window's end: the shortfall that a verdict tells of.
-    assert finished["recorded"]["sent"] == 1
+        assert ended.returncode == 0, ended.stderr
+        finished = json.loads(ended.stdout.splitlines()[-1])
+        assert finished["recorded"]["asked"] == 201
+        assert finished["recorded"]["whole"]["sent"] == 201
+        # All but the first left after the window's end: the shortfall that a verdict tells of.
+        assert finished["recorded"]["sent"] <= 1
+        with attempt:  # that one too, if the machine itself stands still just then
+            assert finished["recorded"]["sent"] == 1

@@ -126,6 +126,8 @@ def asking(mock: Mock, count: int, **chat: Any) -> Iterator[list[Answer]]:
     threads = [threading.Thread(target=lambda: answers.append(mock.chat(**chat))) for _ in range(count)]
     for thread in threads:
         thread.start()
-    yield answers
-    for thread in threads:
-        thread.join()
+    try:
+        yield answers
+    finally:
+        for thread in threads:
+            thread.join()

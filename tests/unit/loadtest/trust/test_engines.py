@@ -16,6 +16,7 @@ from loadtest.results import EngineDelta, Flag
 from loadtest.stack import Engine, ServedModel, StackFacts
 from loadtest.trust import engines
 from loadtest.trust.engines import COUNTERS, HISTOGRAMS, EngineWatch, Peaks, bucket_quantile, delta, snapshot
+from tests.attempts import attempts
 from tests.unit.conftest import FakeGateway
 from vllmstack.engine_metrics import EngineNumbers, Reading, read
 
@@ -62,6 +63,11 @@ def with_value(text: str, metric: str, value: float) -> str:
 def stack(*urls: str) -> StackFacts:
     found = tuple(Engine(name=f"engine-m-{number}", metrics=url) for number, url in enumerate(urls, start=1))
     return StackFacts(deployment="d", url="http://gateway:8080", models=(ServedModel(name="m", engines=found),))
+
+
+def watch_of(*urls: str) -> EngineWatch:
+    """Patient: engines of this process stand still with it."""
+    return EngineWatch(stack(*urls), timeout_seconds=60)
 
 
 def watched(watch: EngineWatch, during: Callable[[], object] = lambda: None) -> tuple[list[EngineDelta], list[Flag]]:
@@ -167,10 +173,11 @@ def test_a_run_is_what_was_counted_between_start_and_stop(
 
     def run() -> None:
         gateway.answer("/metrics", busy, kind="text/plain")
-        _until(lambda: len(gateway.requests) >= 4)
+        before = len(gateway.requests)
+        _until(lambda: len(gateway.requests) >= before + 2)  # the first of them has its answer when the second is here
         gateway.answer("/metrics", with_value(NEW, "vllm:generation_tokens_total", 1569), kind="text/plain")
 
-    deltas, flags = watched(EngineWatch(stack(f"{gateway.url}/metrics")), run)
+    deltas, flags = watched(watch_of(f"{gateway.url}/metrics"), run)
 
     assert flags == []
     (only,) = deltas
@@ -178,7 +185,10 @@ def test_a_run_is_what_was_counted_between_start_and_stop(
     assert (only.peak_running, only.peak_kv_cache_ratio) == (7, 0.25)
 
 
-def test_the_last_look_waits_until_the_engine_has_nothing_more_to_do(gateway: FakeGateway) -> None:
+def test_the_last_look_waits_until_the_engine_has_nothing_more_to_do(
+    gateway: FakeGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "SETTLE_SECONDS", 60.0)
     gateway.answer("/metrics", NEW, kind="text/plain")
 
     def leave() -> None:
@@ -188,7 +198,7 @@ def test_the_last_look_waits_until_the_engine_has_nothing_more_to_do(gateway: Fa
             0.2, gateway.answer, ("/metrics", with_value(NEW, "vllm:generation_tokens_total", 700)), {"kind": "text"}
         ).start()
 
-    deltas, _ = watched(EngineWatch(stack(f"{gateway.url}/metrics")), leave)
+    deltas, _ = watched(watch_of(f"{gateway.url}/metrics"), leave)
 
     assert deltas[0].generation_tokens == 700 - 569
 
@@ -198,7 +208,7 @@ def test_engines_out_of_reach_are_one_note_and_no_crash() -> None:
         port = taken.getsockname()[1]
     urls = [f"http://127.0.0.1:{port}/metrics", f"http://127.0.0.1:{port}/metrics"]
 
-    deltas, flags = watched(EngineWatch(stack(*urls)))
+    deltas, flags = watched(watch_of(*urls))
 
     assert deltas == []
     assert [(flag.kind, flag.severity) for flag in flags] == [("server", "note")]
@@ -210,7 +220,7 @@ def test_an_engine_that_dies_during_the_run_leaves_the_others_numbers(gateway: F
     gateway.answer("/dying", NEW, kind="text/plain")
 
     deltas, flags = watched(
-        EngineWatch(stack(f"{gateway.url}/metrics", f"{gateway.url}/dying")),
+        watch_of(f"{gateway.url}/metrics", f"{gateway.url}/dying"),
         lambda: gateway.answer("/dying", "", status=502),
     )
 
@@ -222,7 +232,7 @@ def test_a_restart_is_flagged(gateway: FakeGateway) -> None:
     gateway.answer("/metrics", NEW, kind="text/plain")
 
     deltas, flags = watched(
-        EngineWatch(stack(f"{gateway.url}/metrics")),
+        watch_of(f"{gateway.url}/metrics"),
         lambda: gateway.answer("/metrics", with_value(NEW, "vllm:prompt_tokens_total", 12), kind="text/plain"),
     )
 
@@ -256,23 +266,27 @@ def silent() -> Iterator[str]:
 
 
 def test_an_engine_that_hangs_is_given_up_in_time(silent: str) -> None:
-    before = time.monotonic()
+    for attempt in attempts():
+        before = time.monotonic()
 
-    seen = snapshot(Engine(name="e", metrics=silent), timeout_seconds=0.1)
+        seen = snapshot(Engine(name="e", metrics=silent), timeout_seconds=0.1)
 
-    assert seen.error == "no answer in time"
-    assert time.monotonic() - before < 1.5
+        assert seen.error == "no answer in time"
+        with attempt:
+            assert time.monotonic() - before < 1.5
 
 
 def test_in_a_process_that_gevent_has_patched_the_load_goes_on_while_an_engine_hangs(silent: str) -> None:
-    ticks = subprocess.run(
-        [sys.executable, "-c", PATCHED, silent], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
-    ).stdout
+    for attempt in attempts():
+        ticks = subprocess.run(
+            [sys.executable, "-c", PATCHED, silent], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
+        ).stdout
 
-    assert int(ticks) >= 10
+        with attempt:
+            assert int(ticks) >= 10
 
 
-def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end

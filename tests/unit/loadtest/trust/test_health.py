@@ -26,6 +26,7 @@ from loadtest.trust.health import (
     read_throttling,
     throttled_ratio,
 )
+from tests.attempts import attempts
 
 pytestmark = pytest.mark.slow
 
@@ -51,14 +52,15 @@ def hog():  # the load generator's own code, too slow for what is asked of it
         gevent.sleep(0.001)
 
 core = min(os.sched_getaffinity(0))
-burn = f"import os, time; os.sched_setaffinity(0, {{{core}}}); end = time.monotonic() + 20"
-burn += "\\nwhile time.monotonic() < end: pass"
+burn = f"import os, time; os.sched_setaffinity(0, {{{core}}}); end = time.monotonic() + 60"
+burn += "\\nprint(flush=True)\\nwhile time.monotonic() < end: pass"
 competitor = None
 if sys.argv[1] == "hog":
     gevent.spawn(hog)
 else:  # one core, and another program that is seventy times as important
     os.sched_setaffinity(0, {core})
-    competitor = subprocess.Popen([sys.executable, "-c", burn])
+    competitor = subprocess.Popen([sys.executable, "-c", burn], stdout=subprocess.PIPE)
+    competitor.stdout.readline()  # it burns from now on
     os.nice(19)
     gevent.spawn(client)
 monitor = ClientMonitor()
@@ -123,13 +125,15 @@ def test_a_monitor_counts_every_tick_that_a_busy_loop_misses() -> None:
 
 def test_a_monitor_that_is_started_again_forgets_what_was_before() -> None:
     monitor = ClientMonitor()
-    monitor.start()
-    gevent.sleep(3 * TICK_SECONDS)
+    for attempt in attempts():
+        monitor.start()
+        gevent.sleep(3 * TICK_SECONDS)
 
-    monitor.start()
+        monitor.start()
 
-    assert monitor.reading()["lag"]["count"] == 0
-    assert monitor.stop()["wall_seconds"] < 3 * TICK_SECONDS
+        with attempt:
+            assert monitor.reading()["lag"]["count"] == 0
+            assert monitor.stop()["wall_seconds"] < 3 * TICK_SECONDS
 
 
 def test_after_its_end_a_monitor_keeps_its_last_reading() -> None:

@@ -18,13 +18,14 @@ from loadtest.trust.mock_process import MockProcess, mock_server, python_command
 from loadtest.trust.mock_requests import Behaviour
 from loadtest.trust.mock_server import main
 from loadtest.workload.steps import CHAT, COMPLETIONS, EMBEDDINGS
+from tests.attempts import attempts
 from tests.unit.loadtest.trust.mocks import Mock, asking, chat_body, running_mock
 
 pytestmark = pytest.mark.slow
 
 CAPTURE = Path(__file__).parents[3] / "captures" / "vllm-0.32.0-metrics.txt"
 LATE_SECONDS = 0.25
-"""More than a busy machine makes of a few milliseconds."""
+"""More than a busy machine makes of a few milliseconds; one that stands still makes any time of them."""
 
 
 @pytest.fixture(scope="module")
@@ -43,29 +44,38 @@ def fresh() -> Iterator[Mock]:
 
 
 def test_tokens_come_when_they_are_due_and_never_before(mock: Mock) -> None:
-    answer = mock.chat(tokens=20, ttft_seconds=0.05, itl_seconds=0.01)
-    times = [at for at, _ in answer.chunks]
-    assert len(times) == 20
-    for number, at in enumerate(times):
-        assert 0.05 + number * 0.01 <= at < 0.05 + number * 0.01 + LATE_SECONDS
+    for attempt in attempts():
+        answer = mock.chat(tokens=20, ttft_seconds=0.05, itl_seconds=0.01)
+        late = [at - (0.05 + number * 0.01) for number, (at, _) in enumerate(answer.chunks)]
+        assert len(late) == 20
+        assert min(late) >= 0
+        with attempt:
+            assert max(late) < LATE_SECONDS
 
 
-def test_a_late_token_does_not_make_the_next_ones_late(fresh: Mock) -> None:
-    with asking(fresh, 1, tokens=60, ttft_seconds=0.02, itl_seconds=0.005):
-        wait_until(lambda: fresh.server.tally.running == 1)
-        fresh.loop.call_soon_threadsafe(time.sleep, 0.15)
-    lateness = fresh.server.tally.lateness_seconds
-    assert max(lateness) > 0.1
-    assert lateness[-1] < max(lateness) / 2
+def test_a_late_token_does_not_make_the_next_ones_late() -> None:
+    for attempt in attempts():
+        with attempt, running_mock() as fresh:
+            with asking(fresh, 1, tokens=60, ttft_seconds=0.02, itl_seconds=0.005):
+                wait_for(fresh, running=1)
+                fresh.loop.call_soon_threadsafe(time.sleep, 0.15)
+            lateness = fresh.server.tally.lateness_seconds
+            assert max(lateness) > 0.1
+            assert lateness[-1] < max(lateness) / 2
 
 
-def test_the_truth_is_what_was_really_done(fresh: Mock) -> None:
-    fresh.chat(tokens=10, ttft_seconds=0.05, itl_seconds=0.01)
-    truth = fresh.truth()
-    assert 0.05 <= truth["ttft_seconds"]["p50"] < 0.05 + LATE_SECONDS
-    assert truth["itl_seconds"]["mean"] == pytest.approx(0.01, rel=0.5)
-    assert truth["lateness_seconds"]["minimum"] >= 0
-    assert (truth["finished"], truth["chunks"], truth["prompt_tokens"], truth["completion_tokens"]) == (1, 10, 3, 10)
+def test_the_truth_is_what_was_really_done() -> None:
+    for attempt in attempts():
+        with running_mock() as fresh:
+            fresh.chat(tokens=10, ttft_seconds=0.05, itl_seconds=0.01)
+            truth = fresh.truth()
+        counts = (truth["finished"], truth["chunks"], truth["prompt_tokens"], truth["completion_tokens"])
+        assert counts == (1, 10, 3, 10)
+        assert truth["ttft_seconds"]["p50"] >= 0.05
+        assert truth["lateness_seconds"]["minimum"] >= 0
+        with attempt:
+            assert truth["ttft_seconds"]["p50"] < 0.05 + LATE_SECONDS
+            assert truth["itl_seconds"]["mean"] == pytest.approx(0.01, rel=0.5)
 
 
 def test_the_truth_begins_anew(fresh: Mock) -> None:
@@ -76,16 +86,22 @@ def test_the_truth_begins_anew(fresh: Mock) -> None:
 
 
 def test_an_answer_in_one_piece_comes_when_its_last_token_would(mock: Mock) -> None:
-    started = time.perf_counter()
-    answer = mock.chat(tokens=5, stream=False, ttft_seconds=0.05, itl_seconds=0.01)
-    assert 0.05 + 4 * 0.01 <= time.perf_counter() - started < 0.09 + LATE_SECONDS
-    assert answer.json["choices"][0]["message"]["content"] == " the quick brown fox jumps"
+    for attempt in attempts():
+        started = time.perf_counter()
+        answer = mock.chat(tokens=5, stream=False, ttft_seconds=0.05, itl_seconds=0.01)
+        seconds = time.perf_counter() - started
+        assert seconds >= 0.05 + 4 * 0.01
+        assert answer.json["choices"][0]["message"]["content"] == " the quick brown fox jumps"
+        with attempt:
+            assert seconds < 0.09 + LATE_SECONDS
 
 
 def test_chunks_of_several_tokens_come_less_often(mock: Mock) -> None:
-    chunks = mock.chat(tokens=9, tokens_per_chunk=4, itl_seconds=0.01).chunks
-    assert [event["usage"]["completion_tokens"] for _, event in chunks] == [4, 8, 9]
-    assert chunks[2][0] - chunks[0][0] == pytest.approx(0.08, abs=0.03)
+    for attempt in attempts():
+        chunks = mock.chat(tokens=9, tokens_per_chunk=4, itl_seconds=0.01).chunks
+        assert [event["usage"]["completion_tokens"] for _, event in chunks] == [4, 8, 9]
+        with attempt:
+            assert chunks[2][0] - chunks[0][0] == pytest.approx(0.08, abs=0.03)
 
 
 # Shapes
@@ -247,7 +263,7 @@ def test_metrics_count_exactly(fresh: Mock) -> None:
     assert counted["vllm:request_success_total", "stop"] == 2
     assert counted["vllm:request_success_total", "error"] == 1
     assert counted["vllm:inter_token_latency_seconds_count", ""] == 4 * 6
-    assert counted["vllm:inter_token_latency_seconds_sum", ""] == pytest.approx(4 * 6 * 0.005, rel=0.5)
+    assert counted["vllm:inter_token_latency_seconds_sum", ""] == pytest.approx(sum(fresh.server.tally.itl_seconds))
     assert counted["vllm:time_to_first_token_seconds_count", ""] == 5
     assert counted["vllm:time_to_first_token_seconds_bucket", "0.01"] == 0
     assert counted["vllm:time_to_first_token_seconds_bucket", "+Inf"] == 5
@@ -256,52 +272,60 @@ def test_metrics_count_exactly(fresh: Mock) -> None:
 
 
 def test_what_runs_and_what_waits_is_seen() -> None:
-    with running_mock(slots=2) as mock:
-        with asking(mock, 3, tokens=2, ttft_seconds=0.2):
-            wait_until(lambda: mock.server.tally.running + mock.server.tally.waiting == 3)
-            counted = metrics(mock)
-        assert (counted["vllm:num_requests_running", ""], counted["vllm:num_requests_waiting", ""]) == (2, 1)
-        assert metrics(mock)["vllm:num_requests_waiting", ""] == 0
+    for attempt in attempts():
+        with attempt, running_mock(slots=2) as mock:
+            with asking(mock, 3, tokens=2, ttft_seconds=0.2):
+                wait_for(mock, running=2, waiting=1)
+                counted = metrics(mock)
+            assert (counted["vllm:num_requests_running", ""], counted["vllm:num_requests_waiting", ""]) == (2, 1)
+            assert metrics(mock)["vllm:num_requests_waiting", ""] == 0
 
 
 # Too much, too slow, broken
 
 
 def test_requests_beyond_its_slots_wait_for_one() -> None:
-    with running_mock(Behaviour(ttft_seconds=0.05, itl_seconds=0.01), slots=1) as mock:
-        with asking(mock, 3, tokens=6) as answers:
-            pass
-        spans = sorted((one.sent_at + one.chunks[0][0], one.sent_at + one.chunks[-1][0]) for one in answers)
-        for (_, ended), (began, _) in itertools.pairwise(spans):
-            assert began >= ended + 0.04
-        assert metrics(mock)["vllm:request_queue_time_seconds_sum", ""] > 0
+    for attempt in attempts():
+        with running_mock(Behaviour(ttft_seconds=0.05, itl_seconds=0.01), slots=1) as mock:
+            with asking(mock, 3, tokens=6) as answers:
+                pass
+            spans = sorted((one.sent_at + one.chunks[0][0], one.sent_at + one.chunks[-1][0]) for one in answers)
+            queued = metrics(mock)["vllm:request_queue_time_seconds_sum", ""]
+        with attempt:
+            assert all(began >= ended + 0.04 for (_, ended), (began, _) in itertools.pairwise(spans))
+            assert queued > 0
 
 
 def test_requests_beyond_its_queue_are_refused() -> None:
-    with running_mock(slots=1, queue=1) as mock:
-        with asking(mock, 2, tokens=2, ttft_seconds=0.3):
-            wait_until(lambda: mock.server.tally.waiting == 1)
-            refused = mock.chat()
-        assert (refused.status, refused.json["error"]["type"]) == (429, "RateLimitError")
-        assert metrics(mock)["vllm:admission_rejections_total", ""] == 1
+    for attempt in attempts():
+        with attempt, running_mock(slots=1, queue=1) as mock:
+            with asking(mock, 2, tokens=2, ttft_seconds=0.3):
+                wait_for(mock, waiting=1)
+                refused = mock.chat()
+            assert refused.status == 429
+            assert refused.json["error"]["type"] == "RateLimitError"
+            assert metrics(mock)["vllm:admission_rejections_total", ""] == 1
 
 
 def test_a_stall_makes_all_that_was_to_come_late_and_nothing_catches_up() -> None:
-    with running_mock(Behaviour(ttft_seconds=0.02, itl_seconds=0.01), stall=(0.1, 0.3)) as mock:
-        with asking(mock, 2, tokens=20) as answers:
-            wait_until(lambda: mock.server.engine.stalled)
-            during = mock.chat(tokens=1)
-        for answer in answers:
-            times = [at for at, _ in answer.chunks]
-            gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-            assert 0.3 <= max(gaps) < 0.31 + LATE_SECONDS
-            assert times[-1] >= 0.02 + 19 * 0.01 + 0.3
-        assert during.chunks[0][0] > 0.2
+    for attempt in attempts():
+        with attempt, running_mock(Behaviour(ttft_seconds=0.02, itl_seconds=0.01), stall=(0.1, 0.3)) as mock:
+            with asking(mock, 2, tokens=20) as answers:
+                wait_for_stall(mock)
+                during = mock.chat(tokens=1)
+            for answer in answers:
+                times = [at for at, _ in answer.chunks]
+                gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
+                assert 0.3 <= max(gaps) < 0.31 + LATE_SECONDS
+                assert times[-1] >= 0.02 + 19 * 0.01 + 0.3
+            assert during.chunks[0][0] > 0.2
 
 
 def test_a_stall_can_be_ordered_at_any_time(fresh: Mock) -> None:
-    fresh.ask("POST", "/mock/stall?seconds=0.2")
-    assert fresh.chat(tokens=1).chunks[0][0] > 0.15
+    for attempt in attempts():
+        fresh.ask("POST", "/mock/stall?seconds=0.2")
+        with attempt:
+            assert fresh.chat(tokens=1).chunks[0][0] > 0.15
 
 
 def test_a_client_that_leaves_frees_its_slot() -> None:
@@ -309,7 +333,7 @@ def test_a_client_that_leaves_frees_its_slot() -> None:
         body = json.dumps(chat_body(silent_after=1)).encode()
         with socket.create_connection(("127.0.0.1", mock.port)) as connection:
             connection.sendall(b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body))
-            wait_until(lambda: mock.server.tally.chunks == 1)
+            wait_for(mock, chunks=1)
         assert len(mock.chat(tokens=3).chunks) == 3
         assert mock.truth()["aborted"] == 1
         assert metrics(mock)["vllm:request_success_total", "length"] == 1
@@ -317,17 +341,17 @@ def test_a_client_that_leaves_frees_its_slot() -> None:
 
 
 def test_a_waiting_client_that_leaves_is_forgotten() -> None:
-    with running_mock(slots=1) as mock:
-        with asking(mock, 1, tokens=2, ttft_seconds=0.3):
-            wait_until(lambda: mock.server.tally.running == 1)
-            body = json.dumps(chat_body()).encode()
-            with socket.create_connection(("127.0.0.1", mock.port)) as connection:
-                connection.sendall(
-                    b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body)
-                )
-                wait_until(lambda: mock.server.tally.waiting == 1)
-            wait_until(lambda: mock.server.tally.waiting == 0)
-        assert (mock.truth()["aborted"], mock.truth()["finished"]) == (1, 1)
+    body = json.dumps(chat_body()).encode()
+    asked = b"POST %b HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (CHAT.encode(), len(body), body)
+    for attempt in attempts():
+        with attempt, running_mock(slots=1) as mock:
+            with asking(mock, 1, tokens=2, ttft_seconds=0.3):
+                wait_for(mock, running=1)
+                with socket.create_connection(("127.0.0.1", mock.port)) as connection:
+                    connection.sendall(asked)
+                    wait_for(mock, waiting=1)
+                wait_for(mock, waiting=0)
+            assert (mock.truth()["aborted"], mock.truth()["finished"]) == (1, 1)
 
 
 def test_an_error_in_mid_stream_looks_like_vllm_s(mock: Mock) -> None:
@@ -353,7 +377,7 @@ def test_it_says_where_it_listens_and_ends_when_told() -> None:
 def test_it_ends_by_itself_when_nobody_is_left() -> None:
     command = python_command("loadtest.trust.mock_server", "--lifetime-seconds", "0.2")
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=python_environment())
-    assert process.communicate(timeout=10)[0].startswith(b'{"port"')
+    assert process.communicate(timeout=60)[0].startswith(b'{"port"')
     assert process.returncode == 0
 
 
@@ -372,6 +396,15 @@ def test_a_mock_that_does_not_start_is_no_mystery(capfd: pytest.CaptureFixture[s
     with pytest.raises(LoadTestError, match="the mock server ended with status 1"), mock_server("--behaviour", "{"):
         pass
     assert "--behaviour" in capfd.readouterr().err
+
+
+def wait_for(mock: Mock, **tally: int) -> None:
+    """Looks until the mock has counted so."""
+    wait_until(lambda: all(getattr(mock.server.tally, name) == number for name, number in tally.items()))
+
+
+def wait_for_stall(mock: Mock) -> None:
+    wait_until(lambda: mock.server.engine.stalled)
 
 
 def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:

@@ -7,6 +7,7 @@ from time import perf_counter
 import pytest
 
 from loadtest.trust.precise_timer import PreciseTimer
+from tests.attempts import attempts
 
 
 def fire_times(plan: Callable[[PreciseTimer, float], None], *, wait_seconds: float = 0.1) -> list[float]:
@@ -34,8 +35,11 @@ def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def test_it_fires_once_and_not_before_its_time(kind: str) -> None:
-    [at] = fire_times(lambda timer, start: timer.set(start + 0.0204))
-    assert 0.0204 <= at < 0.09
+    for attempt in attempts():
+        [at] = fire_times(lambda timer, start: timer.set(start + 0.0204))
+        assert at >= 0.0204
+        with attempt:
+            assert at < 0.09
 
 
 def test_the_time_set_last_counts(kind: str) -> None:
@@ -44,13 +48,18 @@ def test_the_time_set_last_counts(kind: str) -> None:
         timer.set(start + 0.01)
         timer.set(start + 0.03)
 
-    [at] = fire_times(plan)
-    assert 0.03 <= at < 0.09
+    for attempt in attempts():
+        [at] = fire_times(plan)
+        assert at >= 0.03
+        with attempt:
+            assert at < 0.09
 
 
 def test_a_past_time_fires_at_once(kind: str) -> None:
-    [at] = fire_times(lambda timer, start: timer.set(start - 5))
-    assert at < 0.05
+    for attempt in attempts():
+        [at] = fire_times(lambda timer, start: timer.set(start - 5))
+        with attempt:
+            assert at < 0.05
     assert len(fire_times(lambda timer, _: timer.set(0.0))) == 1
 
 
