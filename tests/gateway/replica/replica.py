@@ -33,24 +33,22 @@ class Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    """Head and body of an answer leave together: who is killed has sent both or neither, but in a stream."""
 
     def log_message(self, *args: object) -> None:
         """Stay silent."""
 
     def _reply(self, status: int, body: object) -> None:
-        payload = json.dumps(body, separators=(",", ":")).encode()  # as vLLM writes it
+        self._send(status, "application/json", json.dumps(body, separators=(",", ":")).encode())  # as vLLM writes it
+
+    def _send(self, status: int, kind: str, payload: bytes) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()
         self.wfile.write(payload)
-
-    def _text(self, text: str) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain")
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text.encode())
+        self.wfile.flush()
 
     def do_GET(self) -> None:
         """Health, model list and what was seen."""
@@ -59,7 +57,7 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(0.05)
             self._reply(STATE["health"], {})
         elif self.path == "/metrics":
-            self._text(metrics())
+            self._send(200, "text/plain", metrics().encode())
         elif self.path == "/control":
             with LOCK:
                 self._reply(200, STATE)
@@ -144,6 +142,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
+        self.wfile.flush()
         for number in range(mock["chunks"]):
             if number == mock.get("die_after"):
                 self._hang_up()
@@ -156,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
             self._event(json.dumps({"choices": [], "usage": mock["usage"]}, separators=(",", ":")), mock)
             self._event("[DONE]", mock)
         self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
     def _event(self, data: str, mock: dict[str, Any]) -> None:
         event = f"data: {data}\n\n".encode()
@@ -163,6 +163,7 @@ class Handler(BaseHTTPRequestHandler):
         for start in range(0, len(event), size):
             part = event[start : start + size]
             self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            self.wfile.flush()
             if size < len(event):
                 time.sleep(0.002)  # so that the parts are read apart
 
