@@ -79,7 +79,8 @@ def test_tables_have_percentiles_by_measure_and_tell_what_the_mock_does(page: Pa
     texts = row.all_inner_texts()
     assert (texts[0], texts[1], texts[8]) == ("chat", "smoke", "ms")
     percentiles = [float(text.replace(",", "")) for text in texts[2:6]]
-    assert 50 <= percentiles[0] < 150, "the mock takes 50 ms"
+    # The mock takes 50 ms, a browser beside it on two cores makes it more; another unit were a thousand times as much.
+    assert 50 <= percentiles[0] < 1000
     assert percentiles == sorted(percentiles)
     completion = page.locator("tr", has_text="Completion").last.locator("td").all_inner_texts()
     assert completion[2] == "16"
