@@ -38,8 +38,9 @@ CLOSED_LOOP_SECONDS = 3.0
 """That making them may take. An open loop's schedule says how many there are; how many a closed one will get through
 nobody knows, and its users make their own when they need them, which delays no one else."""
 POLL_SECONDS = 0.02
+PORTION_SECONDS = 0.05
 YIELD_SECONDS = 0.005
-"""Between two portions of prompts, for the web page: a request takes several rounds of the event loop."""
+"""Prompts are made for so long, then the event loop runs for so long: heartbeats and the web page are answered."""
 CONNECTIONS = 50_000
 """More than a process can have open at once: no request ever waits for another's connection."""
 
@@ -138,10 +139,13 @@ class Sender:
     ) -> None:
         """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
         until = time.perf_counter() + seconds
-        for begin in range(0, len(sessions), 20):
-            some = sessions[begin : begin + 20]
+        begin, portion = 0, 1
+        while begin < len(sessions):
+            some, began = sessions[begin : begin + portion], time.perf_counter()
             run.workload.prepare(some)
             self._written.update(one if isinstance(one, int) else one[0] for one in some)
+            begin += len(some)
+            portion = max(round(len(some) * PORTION_SECONDS / (time.perf_counter() - began)), 1)
             gevent.sleep(YIELD_SECONDS)
             if self._wanted != salt:
                 raise _NotWanted

@@ -90,7 +90,7 @@ def running_locust(engine_port: int, folder: Path, *arguments: str, path: str = 
 def stack_facts(engine_port: int) -> dict[str, Any]:
     model = {
         "name": "smoke",
-        "max_model_len": 2048,
+        "max_model_len": 32768,
         "tokenizer": {"directory": str(ROOT / "models" / "smoke")},
         "engines": [{"name": "mock", "metrics": f"http://127.0.0.1:{engine_port}/metrics"}],
         "targets": TARGETS,

@@ -269,7 +269,7 @@ def test_a_long_preparation_is_shown_and_can_be_stopped(
         until("its workers", lambda: not processes or locust.get("worker-count")["worker_count"] == 2)
         start_page(page, locust)
         fill(page, scenario="random-512-256", rate="100", duration="600")
-        page.get_by_label("prompt_tokens").fill("1500")
+        page.get_by_label("prompt_tokens").fill("20000")  # minutes of preparation
         press(page, "Start")
         tab(page, "LLM tables")
         preparing = page.get_by_text("Preparing the run")
@@ -287,6 +287,7 @@ def test_a_long_preparation_is_shown_and_can_be_stopped(
 
         press(page, "New")
         fill(page, scenario="chat", rate="", userCount="2", duration="", requests="10")
+        page.get_by_label("prompt_tokens").fill("")
         press(page, "Start")
         until("10 requests", lambda: (locust.state.get("rows") or {}).get("total", {}).get("sent") == 10)
 
