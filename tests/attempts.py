@@ -29,8 +29,9 @@ class Attempt:
 def attempts() -> Iterator[Attempt]:
     """Until one succeeds; what is asserted outside of ``with attempt:`` must hold in all of them.
 
-    For limits on measured times, and for nothing else: a virtual machine may stand still for seconds, and then the
-    time says nothing of the program. Where an event can be awaited, it is awaited instead.
+    For limits on measured times, and for requests that must be under way together: a virtual machine may stand still
+    for seconds, and then neither says anything of the program. Where an event can be awaited, it is awaited instead.
+    A fault that shows now and then only is hidden by this: whatever must hold each time stands outside.
     """
     for number in range(1, ATTEMPTS + 1):
         attempt = Attempt(last=number == ATTEMPTS)

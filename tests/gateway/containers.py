@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import yaml
 from docker.models.containers import Container
 from docker.models.networks import Network
 
+from tests.awaiting import wait_until
 from tests.standstill import running_seconds
 from vllmstack.deployment.model import Deployment
 from vllmstack.planning.placement import place
@@ -33,10 +33,7 @@ PREFIX = "vllmstack-test-gateway-"
 
 def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
     """Waits until the condition holds; fails after ``seconds`` in which the machine ran."""
-    deadline = running_seconds() + seconds
-    while not condition():
-        assert running_seconds() < deadline, f"did not happen within {seconds} s"
-        time.sleep(0.02)
+    wait_until(condition, seconds=seconds, every=0.02, clock=running_seconds)
 
 
 def build(client: docker.DockerClient, tag: str, folder: Path) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from loadtest.options import RunOptions
 from loadtest.results import ROWS_FILE, RunResult, load
 from loadtest.run import LOCUSTFILE
 from tests.attempts import attempts
+from tests.awaiting import wait_until
 from tests.loadtest.conftest import ROOT, Mock, run_options
 
 StartMock = Callable[..., Mock]
@@ -39,14 +39,6 @@ def rows(result_folder: Path) -> list[dict[str, str]]:
 
 def locust(options: RunOptions) -> list[str]:
     return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", *options.arguments()]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Looks until it is so."""
-    end = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -227,7 +219,7 @@ def test_an_interrupted_run_keeps_what_it_measured(start_mock: StartMock, tmp_pa
 
     with started(locust(options)) as client:
         # What is measured until then must be there afterwards.
-        until(lambda: mock.truth()["finished"] >= 60)
+        wait_until(lambda: mock.truth()["finished"] >= 60, seconds=60, every=0.05)
         client.send_signal(signal.SIGINT)
         client.communicate(timeout=120)
 

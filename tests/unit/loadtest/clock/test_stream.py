@@ -6,7 +6,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from loadtest.trust.mock_process import MockProcess, end, mock_server, python_environment
 from loadtest.workload.steps import CHAT, COMPLETIONS, EMBEDDINGS
 from tests.attempts import attempts
+from tests.awaiting import wait_until
 from tests.unit.loadtest.clock.scripted_server import (
     DONE,
     END,
@@ -511,12 +511,4 @@ def wait_for_aborted(mock: MockProcess, number: int) -> None:
 
 
 def wait_for_closed(server: ScriptedServer, number: int) -> None:
-    wait_until(lambda: server.closed == number)
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> None:
-    """Asks until it is so."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.002)
+    wait_until(lambda: server.closed == number, seconds=PATIENCE_SECONDS)

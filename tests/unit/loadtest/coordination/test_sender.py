@@ -1,7 +1,6 @@
 """One process's part of a run: the whole schedule is sent, whatever the machine does meanwhile."""
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from loadtest.options import RunOptions
 from loadtest.trust.mock_process import python_environment
 from tests.attempts import attempts
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -21,13 +21,10 @@ SENDER = Path(__file__).with_name("stalled_sender.py")
 @pytest.fixture
 def stack(tmp_path: Path) -> Path:
     """Of a server that refuses every connection."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
     tokenizer = {"directory": str(ROOT / "models" / "smoke")}
     model = {"name": "smoke", "max_model_len": 4096, "tokenizer": tokenizer, "engines": []}
     file = tmp_path / "stack.json"
-    file.write_text(json.dumps({"deployment": "none", "url": url, "models": [model]}))
+    file.write_text(json.dumps({"deployment": "none", "url": f"http://127.0.0.1:{free_port()}", "models": [model]}))
     return file
 
 

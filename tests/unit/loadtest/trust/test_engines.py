@@ -17,6 +17,7 @@ from loadtest.stack import Engine, ServedModel, StackFacts
 from loadtest.trust import engines
 from loadtest.trust.engines import COUNTERS, HISTOGRAMS, EngineWatch, Peaks, bucket_quantile, delta, snapshot
 from tests.attempts import attempts
+from tests.awaiting import wait_until
 from tests.unit.conftest import FakeGateway
 from vllmstack.engine_metrics import EngineNumbers, Reading, read
 
@@ -174,7 +175,8 @@ def test_a_run_is_what_was_counted_between_start_and_stop(
     def run() -> None:
         gateway.answer("/metrics", busy, kind="text/plain")
         before = len(gateway.requests)
-        _until(lambda: len(gateway.requests) >= before + 2)  # the first of them has its answer when the second is here
+        # The first of them has its answer when the second is here.
+        wait_until(lambda: len(gateway.requests) >= before + 2, seconds=30)
         gateway.answer("/metrics", with_value(NEW, "vllm:generation_tokens_total", 1569), kind="text/plain")
 
     deltas, flags = watched(watch_of(f"{gateway.url}/metrics"), run)
@@ -284,10 +286,3 @@ def test_in_a_process_that_gevent_has_patched_the_load_goes_on_while_an_engine_h
 
         with attempt:
             assert int(ticks) >= 10
-
-
-def _until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from loadtest.trust.mock_requests import Behaviour
 from loadtest.trust.mock_server import main
 from loadtest.workload.steps import CHAT, COMPLETIONS, EMBEDDINGS
 from tests.attempts import attempts
+from tests.awaiting import wait_until
 from tests.unit.loadtest.trust.mocks import Mock, asking, chat_body, running_mock
 
 pytestmark = pytest.mark.slow
@@ -400,16 +401,8 @@ def test_a_mock_that_does_not_start_is_no_mystery(capfd: pytest.CaptureFixture[s
 
 def wait_for(mock: Mock, **tally: int) -> None:
     """Looks until the mock has counted so."""
-    wait_until(lambda: all(getattr(mock.server.tally, name) == number for name, number in tally.items()))
+    wait_until(lambda: all(getattr(mock.server.tally, name) == number for name, number in tally.items()), seconds=5)
 
 
 def wait_for_stall(mock: Mock) -> None:
-    wait_until(lambda: mock.server.engine.stalled)
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
-    """Looks until it is so."""
-    until = time.perf_counter() + seconds
-    while not condition():
-        assert time.perf_counter() < until
-        time.sleep(0.001)
+    wait_until(lambda: mock.server.engine.stalled, seconds=5)
