@@ -55,11 +55,11 @@ class Sender:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._run: PreparedRun | None = None
-        self._wanted: str | None = None
-        """The salt of the run that is prepared or goes on."""
         self._reset()
 
     def _reset(self) -> None:
+        self._wanted: PreparedRun | None = None
+        """The run that is prepared or goes on, unless it was ended."""
         self.started: gevent.event.Event = gevent.event.Event()
         self.recorder = Recorder()
         self.open_loop = False
@@ -88,11 +88,11 @@ class Sender:
         self._stop_greenlets()
         self._reset()
         gc.unfreeze()  # what an earlier run left
-        index, count, self._wanted = data["index"], data["count"], data["salt"]
+        index, count = data["index"], data["count"]
         problem = ""
         try:
             run = prepare_run(RunOptions.model_validate(data["options"]), salt=data["salt"])
-            self._run = run
+            self._run = self._wanted = run
             self._share = (index, count)
             self.open_loop = run.options.open_loop
             self._rate = run.options.rate
@@ -101,7 +101,7 @@ class Sender:
                 self._sessions_left = len(range(index, run.options.requests, count))
             self._next_session = index
             self._client = self._token_client(run)
-            self._prepare_sessions(run, salt=data["salt"])
+            self._prepare_sessions(run)
         except LoadTestError as error:
             problem = str(error)
         except _NotWanted:
@@ -121,7 +121,7 @@ class Sender:
         )
         return TokenClient(http, now=self.now, api_key=run.api_key, timeouts=timeouts)
 
-    def _prepare_sessions(self, run: PreparedRun, *, salt: str) -> None:
+    def _prepare_sessions(self, run: PreparedRun) -> None:
         index, count = self._share
         if self.open_loop:
             arrivals = list(enumerate(run.arrivals))[index::count]
@@ -129,14 +129,12 @@ class Sender:
                 arrivals=arrivals, perform=self._perform_arrival, due=self.recorder.due, now=self.now
             )
             run.workload.check(arrival for _, arrival in arrivals)
-            self._write(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS, salt=salt)
+            self._write(run, arrivals[: PREPARED_SESSIONS // count], OPEN_LOOP_SECONDS)
         else:
             wanted = run.options.requests or PREPARED_SESSIONS
-            self._write(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS, salt=salt)
+            self._write(run, range(index, min(wanted, PREPARED_SESSIONS), count), CLOSED_LOOP_SECONDS)
 
-    def _write(
-        self, run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float, *, salt: str
-    ) -> None:
+    def _write(self, run: PreparedRun, sessions: Sequence[int | tuple[int, Arrival]], seconds: float) -> None:
         """As many of these as the time allows, in their order; the master's heartbeats are answered in between."""
         until = time.perf_counter() + seconds
         begin, portion = 0, 1
@@ -147,7 +145,7 @@ class Sender:
             begin += len(some)
             portion = max(round(len(some) * PORTION_SECONDS / (time.perf_counter() - began)), 1)
             gevent.sleep(YIELD_SECONDS)
-            if self._wanted != salt:
+            if self._wanted is not run:
                 raise _NotWanted
             if time.perf_counter() > until:
                 return
