@@ -60,9 +60,8 @@ def fewest_replicas(load: Load, design: Design, goals: Sequence[Goal], efficienc
         found = tried(high)
     while high - low > 1:
         middle = (low + high) // 2
-        option = tried(middle)
-        if option.meets:
-            high, found = middle, option
+        if tried(middle).meets:
+            high = middle
         else:
             low = middle
     # Near the limit a queue grows so slowly that only the longer look, by which a deployment is judged, shows it.
