@@ -53,11 +53,11 @@ PRIORS: dict[str, tuple[float, float]] = {
     "host_sequence_seconds": (20e-6, 0.5),
     "host_prefill_layer_seconds": (100e-6, 0.5),
     "host_eager_layer_seconds": (0.6e-3, 0.3),
-    "request_seconds": (1e-3, 0.5),
-    "prompt_token_seconds": (3e-6, 0.5),
-    "token_seconds": (10e-6, 0.5),
-    "chunk_seconds": (30e-6, 0.5),
-    "latency_seconds": (8e-3, 0.3),
+    "request_seconds": (1.5e-3, 0.3),
+    "prompt_token_seconds": (5e-6, 0.3),
+    "token_seconds": (25e-6, 0.3),
+    "chunk_seconds": (35e-6, 0.3),
+    "latency_seconds": (10e-3, 0.3),
 }
 
 

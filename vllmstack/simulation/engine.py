@@ -94,7 +94,7 @@ class Engine:
         self._times = profile.times
         self._size = profile.block_tokens
         self._cache = BlockCache(profile.blocks)
-        self._frontend = Frontend(profile.frontend)
+        self._frontend = Frontend(profile.frontend, timeline)
         self._arrived: deque[_Sequence] = deque()
         self._waiting: deque[_Sequence] = deque()
         self._prefilling: deque[_Sequence] = deque()
@@ -134,12 +134,7 @@ class Engine:
         if -(-tokens // profile.block_tokens) > profile.blocks:
             raise ValueError(f"{tokens} tokens do not fit into {profile.blocks} blocks")
         sequence = _Sequence(request, watcher, request.blocks(profile.block_tokens))
-        now = self._timeline.now
-        ready = self._frontend.accept(now, request.prompt_tokens)
-        if ready > now:
-            self._timeline.at(ready, lambda: self._queue(sequence))
-        else:
-            self._queue(sequence)
+        self._frontend.accept(request.prompt_tokens, lambda: self._queue(sequence))
 
     def _queue(self, sequence: _Sequence) -> None:
         run = self._run
@@ -173,10 +168,12 @@ class Engine:
         self._waiting.extend(self._arrived)
         self._arrived.clear()
         if not prefill and not decoding:
+            self._frontend.follow(0, 1.0)
             return
         seconds = self._times.seconds(decoding=decoding, context=self._context, prefill=prefill, prefill_context=reads)
         steps = 1 if prefill or someone_came else self._steps_alone()
         growth = decoding * profile.tokens_per_step * self._times.context_seconds
+        self._frontend.follow(decoding + len(finished), seconds)
         self._run = _Run(self._timeline, seconds, growth, steps, lambda run: self._end(run, finished))
 
     def _grant_step(self) -> bool:

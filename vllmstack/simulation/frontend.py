@@ -1,9 +1,18 @@
 """vLLM's API server: one process that takes in every request and passes on every token."""
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
-MOST_BUSY = 0.9
-"""What passing on tokens takes of the thread, at most, while a request is taken in: they take turns."""
+from vllmstack.simulation.timeline import Timeline
+
+SLICE = 128
+"""Tokens of a step that are decoded before the streams have their turn (VLLM_V1_OUTPUT_PROC_CHUNK_SIZE)."""
+TURNS = 20
+"""Of the thread, that a request takes on its way in: where it is busy, each turn waits for one of every stream's."""
+NEVER = float("inf")
+ROUNDING = 1e-6
+"""Of a request's turns, what is not waited for: it may be less than the clock can tell apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,40 +22,105 @@ class FrontendProfile:
     request_seconds: float = 0.0
     """For each request: HTTP, validation, the hand-over to the engine."""
     prompt_token_seconds: float = 0.0
-    """For each token of its prompt: tokenisation."""
+    """For each token of its prompt: tokenisation, one prompt after the other on a thread of its own."""
     token_seconds: float = 0.0
     """For each token of an answer: it is decoded, and handed to its stream."""
     chunk_seconds: float = 0.0
-    """For each event of a stream. Where steps end faster than their tokens are passed on, an event holds several."""
+    """For each event of a stream."""
     latency_seconds: float = 0.0
-    """On the way in, of each request, beside the above: many short turns that keep no other request waiting, and are as
-    much slower as tokens take of the thread."""
+    """On the way in, of each request, beside the above: what keeps nobody waiting."""
 
 
 class Frontend:
-    """Requests in, one after the other; tokens out, likewise. The two take turns: neither waits for all of the other.
+    """Requests in, tokens out, all on one event loop: whatever is ready has a turn, and then the next.
 
-    vLLM's streams merge what waits for them (vllm/v1/engine/output_processor.py, RequestOutputCollector), so that being
-    behind costs a round over all streams and does not add up; only ``token_seconds`` bounds the rate.
+    Requests that enter therefore share the thread, and get there together. While tokens take some of it they share the
+    rest; while tokens take all of it they still have their turns, one in each round over the streams.
     """
 
-    def __init__(self, profile: FrontendProfile) -> None:
+    def __init__(self, profile: FrontendProfile, timeline: Timeline) -> None:
         self._profile = profile
-        self._taken_in_at = 0.0  # all requests that have come
+        self._timeline = timeline
+        self._immediate = not (profile.request_seconds or profile.prompt_token_seconds or profile.latency_seconds)
+        self._each = profile.token_seconds + profile.chunk_seconds
+        self._tokenised_at = 0.0  # all prompts that have come
+        self._entering: deque[tuple[float, float, Callable[[], None]]] = deque()  # turns at its end, tokenised, what then
+        self._turns = 0.0  # of a request that had been entering all the time; in requests
+        self._rate = 0.0  # at which they grow
+        self._turns_at = 0.0  # the time for which that holds
+        self._looks_at = NEVER
+        self._streams = 0
+        self._step_seconds = 1.0
         self._passed_on_at = 0.0  # all tokens that there are
         self._decoded_at = 0.0  # the same, if streams had no events
-        self._ended_at = 0.0  # the last step
-        self._busy_ratio = 0.0  # with tokens, from the step before it to that
 
-    def accept(self, now: float, prompt_tokens: int) -> float:
-        """When a request that comes now reaches the engine."""
-        profile = self._profile
-        begin = now if now > self._taken_in_at else self._taken_in_at
-        self._taken_in_at = begin + profile.request_seconds + prompt_tokens * profile.prompt_token_seconds
-        return self._taken_in_at + profile.latency_seconds / (1 - self._busy_ratio)
+    def accept(self, prompt_tokens: int, enter: Callable[[], None]) -> None:
+        """Takes in a request that comes now; ``enter`` is called when it reaches the engine."""
+        if self._immediate:
+            enter()
+            return
+        profile, now = self._profile, self._timeline.now
+        begin = now if now > self._tokenised_at else self._tokenised_at
+        self._tokenised_at = begin + prompt_tokens * profile.prompt_token_seconds
+        if not profile.request_seconds:
+            self._timeline.at(self._tokenised_at + profile.latency_seconds, enter)
+            return
+        self._count_turns()
+        self._entering.append((self._turns + 1.0, self._tokenised_at, enter))
+        if self._passed_on_at > now:
+            self._passed_on_at += profile.request_seconds
+        self._look_ahead()
+
+    def _count_turns(self) -> None:
+        now = self._timeline.now
+        if self._entering:
+            self._turns += (now - self._turns_at) * self._rate
+        else:
+            self._turns = 0.0
+        self._turns_at = now
+
+    def _look_ahead(self) -> None:
+        """From now on turns are taken at another rate: looks again when the first request has had its own."""
+        now = self._timeline.now
+        work = len(self._entering) * self._profile.request_seconds
+        passing_on = self._streams * self._each
+        self._rate = 1.0 / (work + TURNS * passing_on)
+        if self._passed_on_at <= now:
+            self._rate = max(self._rate, (1.0 - passing_on / self._step_seconds) / work)
+        at = now + max(0.0, self._entering[0][0] - self._turns) / self._rate
+        if at < self._looks_at:
+            self._looks_at = at
+            self._timeline.at(at, self._look)
+
+    def _look(self) -> None:
+        now = self._timeline.now
+        if now < self._looks_at:
+            return  # the rate changed meanwhile
+        self._looks_at = NEVER
+        self._count_turns()
+        entering, latency = self._entering, self._profile.latency_seconds
+        while entering and entering[0][0] <= self._turns + ROUNDING:
+            _, tokenised_at, enter = entering.popleft()
+            self._timeline.at(max(now, tokenised_at) + latency, enter)
+        if entering:
+            self._look_ahead()
+
+    def follow(self, tokens: int, step_seconds: float) -> None:
+        """The engine begins steps that end in so many tokens each; 0: it has nothing to do."""
+        if not self._entering:
+            self._streams, self._step_seconds = tokens, step_seconds
+            return
+        self._count_turns()
+        self._streams, self._step_seconds = tokens, step_seconds
+        self._look_ahead()
 
     def passes(self, now: float, tokens: int, last: int, step_seconds: float) -> float:
         """When the tokens of steps that end now have been passed on.
+
+        vLLM's streams merge what waits for them (vllm/v1/engine/output_processor.py, RequestOutputCollector). It waits
+        where steps of one slice come faster than events are sent: they are decoded one after the other before a stream
+        has its turn, so that being behind costs a round over all streams and does not add up; only ``token_seconds``
+        bounds the rate. Larger steps let the streams have their turn in between: each token is an event.
 
         Args:
             now: when the last of the steps ends.
@@ -54,16 +128,16 @@ class Frontend:
             last: of the last one: as many streams get an event.
             step_seconds: of each.
         """
-        token, chunk = self._profile.token_seconds, self._profile.chunk_seconds
-        each = token + chunk
-        if now > self._ended_at:
-            self._busy_ratio = min(MOST_BUSY, tokens * each / (now - self._ended_at))
-            self._ended_at = now
-        self._decoded_at = max(self._decoded_at + tokens * token, now + last * token)
-        merged = self._decoded_at + last * chunk
-        if step_seconds > last * token:
-            # A round over all streams takes in the tokens of m steps: last * (chunk + m * token) = m * step_seconds.
-            merged = max(merged, now + last * chunk * step_seconds / (step_seconds - last * token))
-        single = max(self._passed_on_at + tokens * each, now + last * each)
-        self._passed_on_at = min(single, merged)
-        return self._passed_on_at
+        token, chunk, each = self._profile.token_seconds, self._profile.chunk_seconds, self._each
+        decoded_at = max(self._decoded_at + tokens * token, now + last * token)
+        passed_on_at = max(self._passed_on_at + tokens * each, now + last * each)
+        if last <= SLICE:
+            merged = decoded_at + last * chunk
+            if step_seconds > last * token:
+                # A round over all streams takes in the tokens of m steps: last * (chunk + m * token) = m * step_seconds.
+                merged = max(merged, now + last * chunk * step_seconds / (step_seconds - last * token))
+            passed_on_at = min(passed_on_at, merged)
+        else:
+            decoded_at = max(decoded_at, passed_on_at - last * chunk)
+        self._decoded_at, self._passed_on_at = decoded_at, passed_on_at
+        return passed_on_at

@@ -56,15 +56,6 @@ def test_a_shared_prefix_is_cached_for_those_who_come_later() -> None:
     assert outcome.ttft[2] == pytest.approx(0.014)  # 40 tokens of its own
 
 
-def test_a_frontend_takes_in_one_request_after_the_other() -> None:
-    slow = EngineProfile(times=TIMES, blocks=1000, frontend=FrontendProfile(request_seconds=0.5))
-
-    outcome = serve_users([Lengths(10, 1)] * 4, 4, slow)
-
-    # A token does not wait for the requests that come: the two take turns.
-    assert sorted(outcome.ttft) == pytest.approx([0.511, 1.011, 1.511, 2.011])
-
-
 def test_a_frontend_that_passes_on_tokens_too_slowly_decides_the_rate() -> None:
     slow = EngineProfile(times=TIMES, blocks=1000, frontend=FrontendProfile(token_seconds=0.01))
 
