@@ -143,11 +143,34 @@ def test_a_scenario_cannot_be_changed_under_way_and_the_page_says_so(page: Page,
     expect(page.locator(".llm-banner")).to_contain_text("scenario: cannot be changed while a run goes on")
     # An edit that is right clears it, from the dialog of a page that was loaded while the run went on.
     page.reload()
+    expect(page.locator(".llm-banner")).to_contain_text("scenario: cannot be changed while a run goes on")
     press(page, "Edit")
     expect(field(page, "userCount")).to_be_visible()
     expect(field(page, "scenario")).to_be_hidden()
     press(page, "Update")
     expect(page.locator(".llm-banner")).not_to_contain_text("cannot be changed")
+
+
+def test_an_edit_cannot_be_sent_before_its_form_holds_what_the_run_was_started_with(
+    page: Page, watched: Locust
+) -> None:
+    held: list[Route] = []
+    sent: list[str] = []
+    page.route("**/llm/form", lambda route, _: held.append(route))
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    opened(page, watched)
+    with page.expect_request("**/llm/form"):
+        press(page, "Edit")
+    field(page, "userCount").focus()
+    page.keyboard.press("Enter")
+    assert sent == []
+    page.get_by_role("button", name="Update", exact=True).click(force=True)
+    assert sent == []
+    held[0].continue_()
+    with page.expect_response("**/swarm") as answer:
+        press(page, "Update")
+    assert answer.value.json()["success"] is True
+    assert sent == [watched.url + "swarm"]
 
 
 def test_an_invalid_run_says_so_with_its_reasons_whatever_is_looked_at(page: Page, watched: Locust) -> None:
@@ -161,6 +184,7 @@ def test_an_invalid_run_says_so_with_its_reasons_whatever_is_looked_at(page: Pag
         answer = route.fetch()
         state = answer.json()
         state["run"]["flags"] = flags
+        state["notice"] = ""  # that of a test before, which is in the banner until the next change
         route.fulfill(response=answer, json=state)
 
     page.route("**/llm/state", flagged)
