@@ -86,8 +86,9 @@ class Monitoring:
                 lines.append(f"{alert}: {rule['state']}, {rule['health']}, for {rule['duration']} s: {rule['query']}")
                 lines += [f"  {one['state']} since {one['activeAt']}: {one['labels']}" for one in rule["alerts"]]
                 lines += self._history(f"({LIMIT.sub('', rule['query'])})[3m:15s]")
-        failed = self._history('((1 - avg_over_time(up{job!="loadtest"}[3m])) > 0)[1m:1m]')
-        return "\n".join([*lines, "share of scrapes that failed in three minutes:", *failed])
+        lines.append("share of scrapes that failed in three minutes:")
+        failed = self.queries({"it": '1 - avg_over_time(up{job!="loadtest"}[3m]) > 0'})["it"]
+        return "\n".join([*lines, *(f"  {one['metric']}: {one['value'][1]}" for one in failed)])
 
     def _history(self, subquery: str) -> list[str]:
         """A line a series: its labels and its values."""
