@@ -15,6 +15,8 @@ import openai
 import pytest
 from docker.models.containers import Container
 
+from tests.standstill import running_seconds
+
 ROOT = Path(__file__).parents[2]
 PROJECT = "vllmstack-test"
 DEPLOYMENT = "tests/stack/deployments/two-models.yaml"
@@ -77,14 +79,17 @@ def environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key not in ("DEPLOYMENT", "MAKEFLAGS")} | wanted
 
 
-def await_condition(condition: Callable[[], bool], *, seconds: float, what: str) -> float:
-    """Waits until the condition holds; returns the seconds it took, or fails the test."""
-    started = time.monotonic()
-    while time.monotonic() - started < seconds:
+def await_condition(condition: Callable[[], bool], *, seconds: float, what: str | Callable[[], str]) -> float:
+    """Waits until the condition holds; returns the seconds it took, or fails the test.
+
+    The limit is one of the time in which the machine runs. ``what`` may be a function, asked when the test fails.
+    """
+    started, ends = time.monotonic(), running_seconds() + seconds
+    while running_seconds() < ends:
         if condition():
             return time.monotonic() - started
         time.sleep(0.2)
-    pytest.fail(f"not within {seconds:.0f} s: {what}")
+    pytest.fail(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,6 +1,7 @@
 """Prometheus and Alertmanager of the running stack, asked from within: nothing of them is published."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,11 @@ json.dump(answers, sys.stdout)
 """
 
 PROMETHEUS = "http://prometheus:9090/api/v1/query"
+RULES = "http://prometheus:9090/api/v1/rules"
 ALERTMANAGER = "http://alertmanager:9093/api/v2/alerts"
+
+LIMIT = re.compile(r"\s(==|!=|[<>]=?)\s+[\d.]+\s*$")
+"""At the end of an alert's expression: without it, the expression gives its value whether it is too high or not."""
 
 Samples = list[dict[str, Any]]
 
@@ -61,3 +66,33 @@ class Monitoring:
             for one in labels
             if one["alertname"] != "Watchdog" and one.get("job") != "host"
         }
+
+    def pending(self) -> set[str]:
+        """Names of the alerts whose expression holds, told or not yet; without those that ``alerts`` leaves out."""
+        found = self.queries({"it": 'ALERTS{alertname!="Watchdog", job!="host"}'})["it"]
+        return {sample["metric"]["alertname"] for sample in found}
+
+    def serving(self) -> set[str]:
+        """Replicas that the gateway gives requests to."""
+        found = self.queries({"it": 'vllmstack_gateway_replica_state{job="gateway", state="serving"} == 1'})["it"]
+        return {sample["metric"]["replica"] for sample in found}
+
+    def explained(self, *alerts: str) -> str:
+        """For a person: what Prometheus makes of alerts' rules, and of their expressions in the last minutes."""
+        lines = []
+        for alert in alerts:
+            groups = self.ask({"it": (RULES, {"type": "alert", "rule_name[]": alert})})["it"]["data"]["groups"]
+            for rule in (rule for group in groups for rule in group["rules"]):
+                lines.append(f"{alert}: {rule['state']}, {rule['health']}, for {rule['duration']} s: {rule['query']}")
+                lines += [f"  {one['state']} since {one['activeAt']}: {one['labels']}" for one in rule["alerts"]]
+                lines += self._history(f"({LIMIT.sub('', rule['query'])})[3m:15s]")
+        lines.append("share of scrapes that failed in three minutes:")
+        failed = self.queries({"it": '1 - avg_over_time(up{job!="loadtest"}[3m]) > 0'})["it"]
+        return "\n".join([*lines, *(f"  {one['metric']}: {one['value'][1]}" for one in failed)])
+
+    def _history(self, subquery: str) -> list[str]:
+        """A line a series: its labels and its values."""
+        return [
+            f"  {one['metric']}: {' '.join(value for _, value in one['values'])}"
+            for one in self.queries({"it": subquery})["it"]
+        ]

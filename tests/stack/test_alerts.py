@@ -6,7 +6,8 @@ First on the shared stack: the alerts of what other tests do to it would be amon
 import concurrent.futures
 import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import httpx2
@@ -27,19 +28,47 @@ def monitoring(stack: Stack) -> Monitoring:
 
 
 @pytest.fixture
-def broken(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> chaos_faults.Stack:
+def broken(stack: Stack, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> Iterator[chaos_faults.Stack]:
+    """For faults: a stack that is whole and of which nothing is told, and which is whole again afterwards."""
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", PROJECT)
-    return chaos_faults.Stack(client=stack.engine)
+    await_condition(
+        lambda: not any(unrest(stack, monitoring).values()),
+        seconds=RESOLVES_SECONDS,
+        what=lambda: f"nothing that goes on before the fault: {unrest(stack, monitoring)}",
+    )
+    yield chaos_faults.Stack(client=stack.engine)
+    # Faults mend themselves, which a test that failed has not awaited.
+    for service in out(stack, monitoring):
+        stack.container(service).restart()
+    await_condition(
+        lambda: not out(stack, monitoring),
+        seconds=RESOLVES_SECONDS,
+        what=lambda: f"{out(stack, monitoring)} serving again",
+    )
+
+
+def out(stack: Stack, monitoring: Monitoring) -> set[str]:
+    """Engines that get no requests."""
+    services = {one.labels["com.docker.compose.service"] for one in stack.containers()}
+    return {service for service in services if service.startswith("engine-")} - monitoring.serving()
+
+
+def unrest(stack: Stack, monitoring: Monitoring) -> dict[str, Collection[object]]:
+    """What has to be over before a fault, so that what is told then is told of it."""
+    return {"told": monitoring.alerts(), "pending": monitoring.pending(), "out": out(stack, monitoring)}
 
 
 @contextmanager
-def load(stack: Stack, *, model: str, users: int, tokens: int, prompt: str = "Hello") -> Iterator[list[int]]:
-    """Users that ask one question after the other until the block ends; HTTP statuses as they come."""
+def load(stack: Stack, *, model: str, users: int, tokens: int, prompt: int = 2) -> Iterator[list[int]]:
+    """Users that ask one question after the other until the block ends; HTTP statuses as they come.
+
+    Each has a question of its own, ``prompt`` tokens long: the same would be in the KV cache once, for all.
+    """
     statuses: list[int] = []
     enough = threading.Event()
-    body = {"model": model, "prompt": prompt, "max_tokens": tokens, "ignore_eos": True}
 
-    def keep_asking() -> None:
+    def keep_asking(user: int) -> None:
+        body = {"model": model, "prompt": [300 + user] * prompt, "max_tokens": tokens, "ignore_eos": True}
         with stack.http() as http:
             while not enough.is_set():
                 try:
@@ -51,17 +80,20 @@ def load(stack: Stack, *, model: str, users: int, tokens: int, prompt: str = "He
                     enough.wait(0.2)
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=users) as pool:
-        asking = [pool.submit(keep_asking) for _ in range(users)]
+        asking = [pool.submit(keep_asking, user) for user in range(users)]
         try:
             yield statuses
         finally:
             enough.set()
-    for one in asking:
-        one.result()
+            for one in asking:
+                one.result()
 
 
-def raised(monitoring: Monitoring, *expected: tuple[str, str]) -> dict[tuple[str, str], float]:
-    """Seconds until Alertmanager has told of each; whatever else it tells meanwhile fails the test."""
+def raised(monitoring: Monitoring, statuses: list[int], *expected: tuple[str, str]) -> dict[tuple[str, str], float]:
+    """Seconds until Alertmanager has told of each; whatever else it tells meanwhile fails the test.
+
+    ``statuses`` are those of the load that is to raise one of them.
+    """
     began = time.monotonic()
     seen: dict[tuple[str, str], float] = {}
 
@@ -72,13 +104,22 @@ def raised(monitoring: Monitoring, *expected: tuple[str, str]) -> dict[tuple[str
             seen.setdefault(alert, time.monotonic() - began)
         return len(seen) == len(expected)
 
-    await_condition(all_seen, seconds=FIRES_SECONDS, what=f"{expected} at Alertmanager")
+    def missing() -> str:
+        names = [alert for alert, _ in expected if alert not in {name for name, _ in seen}]
+        told = f"{names} at Alertmanager; told: {seen}; requests by status: {Counter(statuses)}"
+        return f"{told}\n{monitoring.explained(*names)}"
+
+    await_condition(all_seen, seconds=FIRES_SECONDS, what=missing)
     return seen
 
 
 def resolved(monitoring: Monitoring, since: float) -> float:
     """Seconds until it holds none."""
-    await_condition(lambda: not monitoring.alerts(), seconds=RESOLVES_SECONDS, what="no alert any more")
+    await_condition(
+        lambda: not monitoring.alerts(),
+        seconds=RESOLVES_SECONDS,
+        what=lambda: f"no alert any more: {monitoring.alerts()}",
+    )
     return time.monotonic() - since
 
 
@@ -100,10 +141,11 @@ def test_a_killed_engine_is_down_and_a_full_kv_cache_is_told_beside_it(
 ) -> None:
     down, full = ("ReplicaDown", "engine-smoke-1"), ("KvCacheFull", "engine-other-smoke-1")
 
-    # 2,304 tokens of cache, and four requests that come to 900 each.
-    with load(stack, model="other/smoke", users=4, tokens=900) as statuses:
+    # 2,304 tokens of cache, and four requests that come to 900 each. Their prompts nearly fill it, so that it is full
+    # after a few steps, however long these take on a machine that starts an engine meanwhile.
+    with load(stack, model="other/smoke", users=4, tokens=400, prompt=500) as statuses:
         chaos_faults.kill_server(broken, "engine-smoke-1")
-        seconds = raised(monitoring, down, full)
+        seconds = raised(monitoring, statuses, down, full)
     over = resolved(monitoring, time.monotonic())
 
     assert set(statuses) == {200}
@@ -120,7 +162,7 @@ def test_a_paused_engine_is_hung_and_overload_is_shed_requests(
 
     with load(stack, model="other/smoke", users=64, tokens=20) as statuses:
         chaos_faults.pause(broken, "engine-smoke-2")
-        seconds = raised(monitoring, hung, shed)
+        seconds = raised(monitoring, statuses, hung, shed)
     over = resolved(monitoring, time.monotonic())
 
     assert httpx2.codes.TOO_MANY_REQUESTS in statuses

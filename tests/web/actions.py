@@ -10,6 +10,7 @@ def field(page: Page, name: str) -> Locator:
 
 
 def fill(page: Page, **values: str) -> None:
+    expect(page.locator("form")).not_to_have_attribute("inert", "")  # nobody can type until it holds what was chosen
     for name, value in values.items():
         if name in ("scenario", "arrivals"):
             field(page, name).select_option(value)

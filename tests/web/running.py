@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 START_SECONDS = 120
 TARGETS = [
-    {"load": {"concurrency": 4}, "ttft_seconds": {"p50": 2.0}, "output_tokens_per_second": 1e9},
+    # Below 2 s: a machine that makes one answer slow gets the limit's line into the chart, and that must not change its
+    # unit from milliseconds to seconds.
+    {"load": {"concurrency": 4}, "ttft_seconds": {"p50": 1.5}, "output_tokens_per_second": 1e9},
     {"load": {"concurrency": 64}, "e2e_seconds": {"p95": 8}},
 ]
 

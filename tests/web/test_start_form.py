@@ -76,6 +76,18 @@ def test_a_parameter_that_the_scenario_does_not_have_is_refused(page: Page, locu
     assert locust.state["state"] == "ready"
 
 
+@pytest.mark.parametrize("missing", ["form", "static/page.js"])
+def test_where_nothing_comes_of_ours_the_form_is_locusts_own_and_can_be_sent(
+    page: Page, locust: Locust, missing: str
+) -> None:
+    page.route(f"**/llm/{missing}", lambda route: route.fulfill(status=500))
+    opened(page, locust)
+    fill(page, host="http://127.0.0.1:1")
+    press(page, "Start")
+    expect(page.locator("form [role=alert]")).to_contain_text("http://127.0.0.1:1 cannot be reached")
+    expect(page.locator(".llm-scenario")).to_have_count(0)
+
+
 def numbers(page: Page, expression: str) -> Any:
     return page.evaluate(
         f"import('/llm/static/format.js').then(({{ number, percent, seconds, clock }}) => {expression})"

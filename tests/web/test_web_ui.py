@@ -29,7 +29,8 @@ def locust_that_runs(mock_engine: int, browser: Browser, tmp_path_factory: pytes
     with running_locust(mock_engine, tmp_path_factory.mktemp("watched")) as running:
         context = browser.new_context()
         page = start_page(context.new_page(), running)
-        fill(page, scenario="chat", userCount=str(WATCHED_USERS))
+        # Empty, it ends after the scenario's own minute: too soon for all that looks at it on a slow machine.
+        fill(page, scenario="chat", userCount=str(WATCHED_USERS), duration="600")
         page.get_by_label("prompt_tokens").fill("64")
         page.get_by_label("completion_tokens").fill("16")
         press(page, "Start")
@@ -103,7 +104,7 @@ def test_of_the_targets_only_the_one_of_this_load_is_judged(page: Page, watched:
             expect(cards.nth(0).locator("header")).to_contain_text(
                 f"{judged['state']}chat · concurrency 4", timeout=patience
             )
-            met = re.compile(rf"at most 2 s[\d.]+ ms{r'[?] cannot tell' if late else '✓ met'}")
+            met = re.compile(rf"at most 1\.5 s[\d.]+ ms{r'[?] cannot tell' if late else '✓ met'}")
             expect(ttft).to_contain_text(met, timeout=patience)
             expect(tokens).to_contain_text("? cannot tell" if late else "✗ missed", timeout=patience)
             if late:
@@ -143,11 +144,34 @@ def test_a_scenario_cannot_be_changed_under_way_and_the_page_says_so(page: Page,
     expect(page.locator(".llm-banner")).to_contain_text("scenario: cannot be changed while a run goes on")
     # An edit that is right clears it, from the dialog of a page that was loaded while the run went on.
     page.reload()
+    expect(page.locator(".llm-banner")).to_contain_text("scenario: cannot be changed while a run goes on")
     press(page, "Edit")
     expect(field(page, "userCount")).to_be_visible()
     expect(field(page, "scenario")).to_be_hidden()
     press(page, "Update")
     expect(page.locator(".llm-banner")).not_to_contain_text("cannot be changed")
+
+
+def test_an_edit_cannot_be_sent_before_its_form_holds_what_the_run_was_started_with(
+    page: Page, watched: Locust
+) -> None:
+    held: list[Route] = []
+    sent: list[str] = []
+    page.route("**/llm/form", lambda route, _: held.append(route))
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    opened(page, watched)
+    with page.expect_request("**/llm/form"):
+        press(page, "Edit")
+    field(page, "userCount").focus()
+    page.keyboard.press("Enter")
+    assert sent == []
+    page.get_by_role("button", name="Update", exact=True).click(force=True)
+    assert sent == []
+    held[0].continue_()
+    with page.expect_response("**/swarm") as answer:
+        press(page, "Update")
+    assert answer.value.json()["success"] is True, answer.value.text()
+    assert sent == [watched.url + "swarm"]
 
 
 def test_an_invalid_run_says_so_with_its_reasons_whatever_is_looked_at(page: Page, watched: Locust) -> None:
@@ -161,6 +185,7 @@ def test_an_invalid_run_says_so_with_its_reasons_whatever_is_looked_at(page: Pag
         answer = route.fetch()
         state = answer.json()
         state["run"]["flags"] = flags
+        state["notice"] = ""  # that of a test before, which is in the banner until the next change
         route.fulfill(response=answer, json=state)
 
     page.route("**/llm/state", flagged)
@@ -194,7 +219,7 @@ def test_start_watch_change_stop_and_download_on_a_master_with_workers(
     with running_locust(mock_engine, tmp_path, "--processes", "2") as locust:
         until("both workers", lambda: locust.get("worker-count")["worker_count"] == 2)
         start_page(page, locust)
-        fill(page, scenario="chat", userCount="4", warmup="1")
+        fill(page, scenario="chat", userCount="4", warmup="1", duration="600")
         page.get_by_label("completion_tokens").fill("16")
         press(page, "Start")
         phase(page, "measuring")

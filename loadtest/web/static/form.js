@@ -14,13 +14,17 @@ const MANY_PARAMETERS = 13; // those of a mix, mostly
 const enhanced = new WeakSet();
 
 // Lays out each of Locust's forms that is new on the page; load() brings what there is to choose and what is set now.
+// Until it has, the form holds Locust's defaults: sent, they would be a change of the run that goes on. So it is inert,
+// which React does not know of; a disabled button it would enable again as workers come.
 export function enhanceForms(load) {
   for (const form of document.querySelectorAll("form")) {
     if (enhanced.has(form) || !form.querySelector("[name=scenario]")) continue;
     enhanced.add(form);
+    form.inert = true;
     load()
       .then((choices) => form.isConnected && new Form(form, choices))
-      .catch((error) => console.warn("load test:", error)); // the form then stays as Locust has drawn it
+      .catch((error) => console.warn("load test:", error)) // the form then stays as Locust has drawn it
+      .finally(() => (form.inert = false));
   }
 }
 

@@ -38,7 +38,6 @@ function place() {
     draw();
   }
   followTheme();
-  enhanceForms(() => ask("form"));
 }
 
 // Locust keeps its theme in React; the page's background is where it shows.
@@ -136,6 +135,7 @@ async function refresh() {
 
 let placing = false;
 new MutationObserver(() => {
+  enhanceForms(() => ask("form")); // not with the next frame: by then somebody may have pressed its button
   if (placing) return;
   placing = true;
   requestAnimationFrame(() => {
