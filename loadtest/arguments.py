@@ -17,7 +17,7 @@ _RUN = (
     ("--steps", "LIST", "", "sessions a second and for how many seconds, as in 1x30,2x30 (steps)"),
     ("--trace", "FILE", "", "arrival times and lengths to replay (trace)"),
     ("--trace-speed", "NUMBER", "1", "2 replays it in half the time (trace)"),
-    ("--duration", "SECONDS", "", "seconds that are measured; empty: until it is stopped"),
+    ("--duration", "SECONDS", "", "seconds that are measured; empty: as long as the scenario says"),
     ("--warmup", "SECONDS", "", "seconds before, that are not measured"),
     ("--requests", "NUMBER", "", "sessions after which it ends, instead of a duration"),
     ("--parameters", "NAME=VALUE …", "", "of the scenario, as in prompt_tokens=512 completion_tokens=64"),

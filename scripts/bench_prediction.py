@@ -1,6 +1,6 @@
 """The planner's simulator against runs on a GPU: calibrated on two of them, held against all others.
 
-    python scripts/bench_prediction.py [--calibrate] [--runs DIR] [--json FILE] [--plot FILE]
+    python scripts/bench_prediction.py [--calibrate] [--runs DIR …] [--json FILE] [--plot FILE]
 
 Each run of DIR (`measure_prediction.py` makes them) is simulated request by request, with the lengths that were sent.
 Asked: throughput and median TPOT within 15 %, p95 of TTFT within 30 %. `--calibrate` fits the constants of
@@ -35,7 +35,8 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNS = ROOT / "docs/reference/results/2026-11-22-h200-prediction"
+RECORDS = ROOT / "docs/reference/results"
+RUNS = (RECORDS / "2026-11-22-h200-prediction", RECORDS / "2026-11-22-h200-prediction-unseen")
 CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("llama-3.1-8b", "chat", 256))
 USERS = (1, 8, 32, 96, 256)
 MOST = {"throughput": 0.15, "tpot": 0.15, "ttft_p95": 0.30}
@@ -76,10 +77,10 @@ class Measured:
         return self.model, self.run["mix"], self.run["concurrency"]
 
 
-def load_runs(folder: Path) -> list[Measured]:
-    """Of all models of the folder."""
+def load_runs(*folders: Path) -> list[Measured]:
+    """Of all models of the folders."""
     found = []
-    for file in sorted(folder.glob("*.json")):
+    for file in sorted(file for folder in folders for file in folder.glob("*.json")):
         document = json.loads(file.read_text())
         for run in document.get("runs", ()):
             found.append(
@@ -150,13 +151,13 @@ def calibrate(runs: list[Measured], start: Efficiency, rounds: int = 1500) -> Ef
 def main() -> int:
     """Compares; 1 if a prediction is further off than allowed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=RUNS)
+    parser.add_argument("--runs", type=Path, nargs="+", default=RUNS)
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     console = Console(width=110)
-    runs = load_runs(options.runs)
+    runs = load_runs(*options.runs)
     efficiency = calibration().efficiency
     if options.calibrate:
         efficiency = calibrate([one for one in runs if one.key in CALIBRATED_ON], efficiency)

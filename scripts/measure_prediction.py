@@ -38,10 +38,11 @@ ROOT = Path(__file__).resolve().parents[1]
 FIRST_PORT = 18200
 REQUESTS = {"chat": {1: 24, 8: 80, 32: 192, 96: 384, 256: 768}, "documents": {1: 24, 8: 80, 32: 160, 96: 288, 256: 512}}
 """By mix and concurrency: each user asks at least twice."""
-FEW_REQUESTS = {"chat": {256: 384, 1: 8, 32: 64}, "documents": {256: 320, 1: 8, 32: 64}}
+FEW_REQUESTS = {
+    "chat": {256: 512, 32: 128, 8: 48, 1: 12, 96: 288},
+    "documents": {256: 384, 32: 96, 8: 48, 1: 12, 96: 192},
+}
 """The same where models share the GPU's time."""
-SHARED_KV_CACHE_BYTES = 28 * 10**9
-"""Each model's, where several share a GPU: given, vLLM does not measure what is free while others fill it."""
 MANY_CHUNKS = 64
 """Concurrency from which two processes send: one takes 60,000 chunks a second."""
 FAMILIES = {
@@ -59,6 +60,8 @@ class Served:
 
     hub: str
     options: dict[str, Any] = field(default_factory=dict)
+    shared_cache_gb: int = 28
+    """Of KV cache, where several share a GPU: given, vLLM does not measure what is free while others fill it."""
 
 
 MODELS = {
@@ -69,6 +72,7 @@ MODELS = {
     "llama-3.2-3b": Served(hub="meta-llama/Llama-3.2-3B-Instruct", options={"max_model_len": 8192}),
     "mistral-7b": Served(hub="mistralai/Mistral-7B-Instruct-v0.3", options={"max_model_len": 8192}),
     "qwen3-8b": Served(hub="Qwen/Qwen3-8B", options={"max_model_len": 8192}),
+    "llama-2-7b": Served(hub="meta-llama/Llama-2-7b-hf", shared_cache_gb=38),
     "qwen2.5-7b-fp8-kv": Served(
         hub="Qwen/Qwen2.5-7B-Instruct",
         options={"kv_cache_dtype": "fp8", "gpu_memory_utilization": 0.8, "max_model_len": 16384},
@@ -157,7 +161,7 @@ class Subject:
         write_model(self._folder, config, int(config["vocab_size"]))
         options = dict(self._served.options)
         if shared:
-            options |= {"gpu_memory_utilization": 0.2, "kv_cache_memory_bytes": SHARED_KV_CACHE_BYTES}
+            options |= {"gpu_memory_utilization": 0.2, "kv_cache_memory_bytes": self._served.shared_cache_gb * 10**9}
         self._begun = time.monotonic()
         options = {"load_format": "dummy", "gpu_memory_utilization": 0.9, **options}
         self._server = start_server(

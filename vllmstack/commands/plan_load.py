@@ -170,8 +170,9 @@ def print_answer(found: Answer) -> None:
     told = found.calibration
     notes.print(
         f"Simulated; calibrated on {told.made_on}. Off by at most {told.throughput_error:.0%} in tokens/s, "
-        f"{told.tpot_error:.0%} in TPOT p50, {told.ttft_error:.0%} in TTFT p95 of 28 runs it was tuned "
-        "with; small models, whose speed is the host's, are predicted less well (docs/reference/prediction.md).",
+        f"{told.tpot_error:.0%} in TPOT p50, {told.ttft_error:.0%} in TTFT p95 of {told.runs} runs, most of "
+        "which were in view while it was made; small models, whose speed is the host's, are predicted less well "
+        "(docs/reference/prediction.md).",
         markup=False,
     )
     if "H200" not in design.gpu.name:

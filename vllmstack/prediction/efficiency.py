@@ -49,8 +49,10 @@ class Calibration:
     efficiency: Efficiency
     made_on: str
     """Machine, release and runs."""
+    runs: int
+    """That it was not calibrated on."""
     throughput_error: float
-    """The largest relative error of the runs that it was not calibrated on; the next two likewise."""
+    """The largest relative error of those; the next two likewise."""
     tpot_error: float
     ttft_error: float
 

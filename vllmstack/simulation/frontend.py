@@ -44,13 +44,14 @@ class Frontend:
         self._immediate = not (profile.request_seconds or profile.prompt_token_seconds or profile.latency_seconds)
         self._each = profile.token_seconds + profile.chunk_seconds
         self._tokenised_at = 0.0  # all prompts that have come
-        self._entering: deque[tuple[float, float, Callable[[], None]]] = deque()  # turns at its end, tokenised, what then
-        self._turns = 0.0  # of a request that had been entering all the time; in requests
+        # Turns of all at which it has had its own, when it is tokenised, what then.
+        self._entering: deque[tuple[float, float, Callable[[], None]]] = deque()
+        self._turns = 0.0  # of a request that had been entering all the time; 1 is all that one needs
         self._rate = 0.0  # at which they grow
         self._turns_at = 0.0  # the time for which that holds
         self._looks_at = NEVER
         self._streams = 0
-        self._step_seconds = 1.0
+        self._step_seconds = 1.0  # of the steps that the streams get tokens from
         self._passed_on_at = 0.0  # all tokens that there are
         self._decoded_at = 0.0  # the same, if streams had no events
 
@@ -134,7 +135,7 @@ class Frontend:
         if last <= SLICE:
             merged = decoded_at + last * chunk
             if step_seconds > last * token:
-                # A round over all streams takes in the tokens of m steps: last * (chunk + m * token) = m * step_seconds.
+                # A round over all streams takes in m steps' tokens: last * (chunk + m * token) = m * step_seconds.
                 merged = max(merged, now + last * chunk * step_seconds / (step_seconds - last * token))
             passed_on_at = min(passed_on_at, merged)
         else:
