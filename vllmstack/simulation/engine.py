@@ -314,7 +314,7 @@ class Engine:
             unfilled = self._filled * profile.block_tokens - self._context - self._prompts
             self.wasted_ratio = unfilled / (cache.held * profile.block_tokens)
         last = tokens * decoding // run.steps + len(finished)
-        at = self._frontend.passes(self._timeline.now, tokens * decoding + len(finished), last, run.seconds / run.steps)
+        at = self._frontend.passes(tokens * decoding + len(finished), last, run.seconds / run.steps)
         ended: list[_Sequence] = []
         while self._decoding and self._next_end() <= self._advance:
             sequence = heapq.heappop(self._ends)[3]

@@ -41,7 +41,6 @@ class Frontend:
     def __init__(self, profile: FrontendProfile, timeline: Timeline) -> None:
         self._profile = profile
         self._timeline = timeline
-        self._immediate = not (profile.request_seconds or profile.prompt_token_seconds or profile.latency_seconds)
         self._each = profile.token_seconds + profile.chunk_seconds
         self._tokenised_at = 0.0  # all prompts that have come
         # Turns of all at which it has had its own, when it is tokenised, what then.
@@ -57,14 +56,15 @@ class Frontend:
 
     def accept(self, prompt_tokens: int, enter: Callable[[], None]) -> None:
         """Takes in a request that comes now; ``enter`` is called when it reaches the engine."""
-        if self._immediate:
-            enter()
-            return
         profile, now = self._profile, self._timeline.now
         begin = now if now > self._tokenised_at else self._tokenised_at
         self._tokenised_at = begin + prompt_tokens * profile.prompt_token_seconds
         if not profile.request_seconds:
-            self._timeline.at(self._tokenised_at + profile.latency_seconds, enter)
+            ready = self._tokenised_at + profile.latency_seconds
+            if ready > now:
+                self._timeline.at(ready, enter)
+            else:
+                enter()
             return
         self._count_turns()
         self._entering.append((self._turns + 1.0, self._tokenised_at, enter))
@@ -108,14 +108,12 @@ class Frontend:
 
     def follow(self, tokens: int, step_seconds: float) -> None:
         """The engine begins steps that end in so many tokens each; 0: it has nothing to do."""
-        if not self._entering:
-            self._streams, self._step_seconds = tokens, step_seconds
-            return
         self._count_turns()
         self._streams, self._step_seconds = tokens, step_seconds
-        self._look_ahead()
+        if self._entering:
+            self._look_ahead()
 
-    def passes(self, now: float, tokens: int, last: int, step_seconds: float) -> float:
+    def passes(self, tokens: int, last: int, step_seconds: float) -> float:
         """When the tokens of steps that end now have been passed on.
 
         vLLM's streams merge what waits for them (vllm/v1/engine/output_processor.py, RequestOutputCollector). It waits
@@ -124,12 +122,12 @@ class Frontend:
         bounds the rate. Larger steps let the streams have their turn in between: each token is an event.
 
         Args:
-            now: when the last of the steps ends.
             tokens: of all of them.
             last: of the last one: as many streams get an event.
             step_seconds: of each.
         """
-        token, chunk, each = self._profile.token_seconds, self._profile.chunk_seconds, self._each
+        now, each = self._timeline.now, self._each
+        token, chunk = self._profile.token_seconds, self._profile.chunk_seconds
         decoded_at = max(self._decoded_at + tokens * token, now + last * token)
         passed_on_at = max(self._passed_on_at + tokens * each, now + last * each)
         if last <= SLICE:

@@ -102,8 +102,12 @@ def test_turns_end_however_late_it_is() -> None:
 
 def passed_on(streams: int, steps: int, **seconds: float) -> float:
     """When the last token of so many steps of 10 ms has been."""
-    frontend = Frontend(FrontendProfile(**seconds), Timeline())
-    return [frontend.passes(0.01 * (step + 1), streams, streams, 0.01) for step in range(steps)][-1]
+    timeline, ends = Timeline(), [0.0]
+    frontend = Frontend(FrontendProfile(**seconds), timeline)
+    for step in range(steps):
+        timeline.at(0.01 * (step + 1), lambda: ends.append(frontend.passes(streams, streams, 0.01)))
+    timeline.run()
+    return ends[-1]
 
 
 def test_being_behind_with_steps_of_one_slice_does_not_add_up() -> None:
@@ -120,7 +124,7 @@ def test_being_behind_with_larger_steps_adds_up() -> None:
 
 def test_requests_that_come_while_it_is_behind_keep_tokens_waiting() -> None:
     frontend = Frontend(FrontendProfile(request_seconds=0.5, chunk_seconds=0.001), Timeline())
-    behind = frontend.passes(0.01, 200, 200, 0.01)
+    behind = frontend.passes(200, 200, 0.01)
     frontend.accept(10, lambda: None)
 
-    assert frontend.passes(0.02, 200, 200, 0.01) == pytest.approx(behind + 0.5 + 0.2)
+    assert frontend.passes(200, 200, 0.01) == pytest.approx(behind + 0.5 + 0.2)
