@@ -15,6 +15,7 @@ import openai
 import pytest
 from docker.models.containers import Container
 
+from tests.awaiting import wait_until
 from tests.standstill import running_seconds
 
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,10 @@ class Stack:
     def containers(self) -> list[Container]:
         return self.engine.containers.list(all=True, filters={"label": f"com.docker.compose.project={PROJECT}"})
 
+    def services(self) -> set[str]:
+        """That have a container, running or not."""
+        return {one.labels["com.docker.compose.service"] for one in self.containers()}
+
     def container(self, service: str) -> Container:
         return next(one for one in self.containers() if one.labels["com.docker.compose.service"] == service)
 
@@ -84,12 +89,9 @@ def await_condition(condition: Callable[[], bool], *, seconds: float, what: str 
 
     The limit is one of the time in which the machine runs. ``what`` may be a function, asked when the test fails.
     """
-    started, ends = time.monotonic(), running_seconds() + seconds
-    while running_seconds() < ends:
-        if condition():
-            return time.monotonic() - started
-        time.sleep(0.2)
-    pytest.fail(f"not within {seconds:.0f} s: {what if isinstance(what, str) else what()}")
+    started = time.monotonic()
+    wait_until(condition, seconds=seconds, what=what, every=0.2, clock=running_seconds)
+    return time.monotonic() - started
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

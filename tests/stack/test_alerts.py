@@ -49,8 +49,7 @@ def broken(stack: Stack, monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch
 
 def out(stack: Stack, monitoring: Monitoring) -> set[str]:
     """Engines that get no requests."""
-    services = {one.labels["com.docker.compose.service"] for one in stack.containers()}
-    return {service for service in services if service.startswith("engine-")} - monitoring.serving()
+    return {service for service in stack.services() if service.startswith("engine-")} - monitoring.serving()
 
 
 def unrest(stack: Stack, monitoring: Monitoring) -> dict[str, Collection[object]]:

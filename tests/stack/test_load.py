@@ -123,8 +123,7 @@ def test_workers_send_for_a_run_and_none_is_left(stack: Stack) -> None:
 
     assert run.client.processes == 2
     assert run.total.counts.ok == 8
-    services = {one.labels["com.docker.compose.service"] for one in stack.containers()}
-    assert "loadtest-worker" not in services
+    assert "loadtest-worker" not in stack.services()
     assert one_offs(stack) == []
 
 

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from tests.awaiting import wait_until
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -49,13 +47,7 @@ class Locust:
 
 def until(what: str, found: Callable[[], Any], seconds: float = 60.0) -> Any:
     """The first true value that ``found`` gives."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = found()
-        if value:
-            return value
-        time.sleep(0.1)
-    return pytest.fail(f"{what}: not within {seconds:g} s")
+    return wait_until(found, seconds=seconds, what=what, every=0.1)
 
 
 @contextmanager
