@@ -23,6 +23,10 @@ class Efficiency:
     """Of the tensor cores, in matrix products with the weights."""
     attention_ratio: float
     """Of the same, in a prompt's attention."""
+    key_row_seconds: float
+    """Of a tile of decoding's attention, for a head of one token's keys and each row of queries, used or not."""
+    tile_row_seconds: float
+    """Of such a tile, for each row beyond the smallest tile's: it is begun and written out."""
     step_seconds: float
     """GPU time of any step beside the rest: embedding, sampling."""
     layer_seconds: float

@@ -4,7 +4,8 @@ Williams, Waterman and Patterson, "Roofline", CACM 52 (2009), applied to a trans
 "Efficiently Scaling Transformer Inference", MLSys 2023. A step's time is the largest of what the GPU and the engine's
 Python take, which run side by side:
 
-    GPU  = fixed + layers * (start and end of kernels) + max(weights read, products) + KV cache read + attention
+    GPU  = fixed + layers * (start and end of kernels) + max(weights read, products)
+           + max(KV cache read, rows of queries computed with it) + sequences * larger tiles + prompts' attention
     host = fixed + sequences * (their bookkeeping) [+ layers * (launching what is not in a CUDA graph)]
 
 Steps that only decode are one CUDA graph. With a prompt in them attention is launched by itself between the graphs of
@@ -25,6 +26,10 @@ HIDDEN_ROWS = 12
 """Rows of the hidden size that a layer's norms, residuals and rotations read or write for each token."""
 WIDE_ROWS = 4
 """Rows of the MLP's width that it reads or writes for each token."""
+HOPPER = 9
+"""Major compute capability of the H100 and the H200."""
+LEAST_ROWS = 64
+"""Of the smallest tile of its attention."""
 LAYER_KERNELS = 12
 """Of a layer with two norms; each further norm is one more (Gemma's four, Qwen3's of queries and keys)."""
 
@@ -70,7 +75,12 @@ class Roofline:
             # A ring passes 2 (n - 1) / n of the bytes over each GPU's links, half of whose rate is in one direction.
             reduced = 2 * model.layers * model.hidden_size * ACTIVATION_BYTES * 2 * (ranks - 1) / ranks
             self._moved_seconds += reduced / (gpu.link_bytes_per_second / 2 * efficiency.weights_ratio)
-        self.context_seconds = served.kv_bytes_per_token / (bandwidth * efficiency.cache_ratio)
+        rows = attention_rows(model, gpu, speculated_tokens=served.speculated_tokens)
+        own_heads = max(1, model.kv_heads // ranks)
+        computed = own_heads * sum(rows) * efficiency.key_row_seconds
+        self.context_seconds = max(served.kv_bytes_per_token / (bandwidth * efficiency.cache_ratio), computed)
+        beyond = sum(max(0, of_layer - LEAST_ROWS) for of_layer in rows)
+        self._tiles_seconds = own_heads * beyond * efficiency.tile_row_seconds
         attended = 4 * model.layers * model.heads * model.head_dim / ranks
         self._attention_seconds = attended / (gpu.flops_per_second * efficiency.attention_ratio)
         reduces = 2 * model.layers * efficiency.reduce_seconds if ranks > 1 else 0.0
@@ -105,7 +115,8 @@ class Roofline:
         if self._window and context > decoding * self._window:
             context = round(context * self._full_ratio + decoding * self._window * (1 - self._full_ratio))
         gpu = self._fixed_seconds + (weights if weights > products else products) + tokens * self._moved_seconds
-        gpu += context * self.context_seconds + prefill_context * self._attention_seconds
+        gpu += context * self.context_seconds + decoding * self._tiles_seconds
+        gpu += prefill_context * self._attention_seconds
         gpu *= self._draft_factor
         host = self._host_seconds + decoding * self._host_sequence_seconds
         if tokens > self._captured:
@@ -113,6 +124,25 @@ class Roofline:
         elif prefill:
             host += self._host_prefill_seconds
         return (gpu if gpu > host else host) + decoding * self._sequence_seconds
+
+
+def attention_rows(model: ModelDimensions, gpu: GpuType, *, speculated_tokens: int = 0) -> list[int]:
+    """Of each layer: the rows of queries that decoding's attention computes for a head of keys, however few there are.
+
+    FlashAttention 3 on Hopper has tiles for as many queries as a prompt has. Those for head sizes of 64 and 128 come in
+    64 rows too, for steps that decode, but not where a layer has a window (vllm-project/flash-attention,
+    hopper/tile_size.h and heuristics.h). Elsewhere, and where keys are not stored by heads, nothing is known to compute
+    longer than it reads: 0.
+    """
+    if gpu.compute_capability[0] != HOPPER or model.latent_attention:
+        return [0] * model.layers
+    full = LEAST_ROWS
+    windowed = 192 if model.head_dim <= 96 else 128
+    queries = (1 + speculated_tokens) * model.heads // model.kv_heads
+    if model.head_dim not in (64, 128) or queries > LEAST_ROWS:
+        full = windowed
+    unlimited = model.full_attention_layers if model.sliding_window else model.layers
+    return [full] * unlimited + [windowed] * (model.layers - unlimited)
 
 
 def layer_kernels(model: ModelDimensions) -> int:
