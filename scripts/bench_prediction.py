@@ -36,7 +36,7 @@ from matplotlib import pyplot as plt
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "docs/reference/results"
-RUNS = (RECORDS / "2026-11-22-h200-prediction", RECORDS / "2026-11-22-h200-prediction-unseen")
+RUNS = tuple(RECORDS / f"2026-11-22-h200-prediction{which}" for which in ("", "-unseen", "-held-out"))
 CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("llama-3.1-8b", "chat", 256))
 USERS = (1, 8, 32, 96, 256)
 MOST = {"throughput": 0.15, "tpot": 0.15, "ttft_p95": 0.30}
@@ -203,6 +203,7 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
         ("ttft_p95", "ttft_p95_seconds", "TTFT p95, ms", 1000.0),
     )
     models = sorted({row["model"] for row in rows})
+    colours = mpl.colormaps["tab20"]
     canvas, axes = plt.subplots(len(figures), 2, figsize=(11, 11), sharex=True)
     for column, mix in enumerate(("chat", "documents")):
         for line, (name, key, label, factor) in enumerate(figures):
@@ -215,8 +216,8 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
                 users = [row["concurrency"] for row in own]
                 seen = [row["measured"][key] * factor for row in own]
                 told = [value * (1 + row["errors"][name]) for value, row in zip(seen, own, strict=True)]
-                axis.plot(users, told, color=f"C{number}", label=model if line == 0 and column == 0 else None)
-                axis.plot(users, seen, "o", color=f"C{number}")
+                axis.plot(users, told, color=colours(number), label=model if line == 0 and column == 0 else None)
+                axis.plot(users, seen, "o", color=colours(number))
             axis.set_xscale("log", base=2)
             axis.set_xticks(USERS, map(str, USERS))
             axis.set_yscale("log")
@@ -226,8 +227,8 @@ def plot(rows: list[dict[str, Any]], file: Path) -> None:
                 axis.set_title(f"{mix}: lines predicted, points measured")
             if line == len(figures) - 1:
                 axis.set_xlabel("users")
-    canvas.legend(loc="lower center", ncols=len(models), frameon=False)
-    canvas.tight_layout(rect=(0, 0.03, 1, 1))
+    canvas.legend(loc="lower center", ncols=(len(models) + 1) // 2, frameon=False)
+    canvas.tight_layout(rect=(0, 0.05, 1, 1))
     canvas.savefig(file, metadata={"Date": None} if file.suffix == ".svg" else None)
 
 

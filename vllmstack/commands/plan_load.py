@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.markup import escape
@@ -168,11 +168,13 @@ def print_answer(found: Answer) -> None:
         out.print()
         out.print(_curve(found.curve))
     told = found.calibration
+    usual = (told.throughput.usual, told.tpot.usual, told.ttft_p95.usual)
+    most = (told.throughput.most, told.tpot.most, told.ttft_p95.most)
     notes.print(
-        f"Simulated; calibrated on {told.made_on}. Off by at most {told.throughput_error:.0%} in tokens/s, "
-        f"{told.tpot_error:.0%} in TPOT p50, {told.ttft_error:.0%} in TTFT p95 of {told.runs} runs, most of "
-        "which were in view while it was made; small models, whose speed is the host's, are predicted less well "
-        "(docs/reference/prediction.md).",
+        f"Simulated; calibrated on {told.made_on}. In 19 of 20 measured runs it was within {usual[0]:.0%} of tokens/s, "
+        f"{usual[1]:.0%} of TPOT p50 and {usual[2]:.0%} of TTFT p95; in all {told.runs} within {most[0]:.0%}, "
+        f"{most[1]:.0%} and {most[2]:.0%}. {told.runs_in_view} of them were in view while it was made; small models, "
+        "whose speed is the host's, are predicted less well (docs/reference/prediction.md).",
         markup=False,
     )
     if "H200" not in design.gpu.name:
@@ -269,7 +271,8 @@ def answer_document(found: Answer) -> dict[str, Any]:
         "calibration": {
             "made_on": told.made_on,
             "errors": {
-                "tokens_per_second": told.throughput_error, "tpot_p50": told.tpot_error, "ttft_p95": told.ttft_error
+                "tokens_per_second": asdict(told.throughput), "tpot_p50": asdict(told.tpot),
+                "ttft_p95": asdict(told.ttft_p95),
             },
         },
     }  # fmt: skip

@@ -47,6 +47,16 @@ class Efficiency:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Error:
+    """How far predictions of one figure were off, as a share of what was measured."""
+
+    usual: float
+    """In 19 runs of 20."""
+    most: float
+    """In any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
     """Where the figures come from, and how far predictions were off."""
 
@@ -55,10 +65,12 @@ class Calibration:
     """Machine, release and runs."""
     runs: int
     """That it was not calibrated on."""
-    throughput_error: float
-    """The largest relative error of those; the next two likewise."""
-    tpot_error: float
-    ttft_error: float
+    runs_in_view: int
+    """Of those, the ones that had been seen when form and priors were chosen."""
+    throughput: Error
+    tpot: Error
+    """Of the median."""
+    ttft_p95: Error
 
 
 @cache
@@ -72,6 +84,13 @@ def read_calibration(document: Mapping[str, Any]) -> Calibration:
     """A table of the same form as ``efficiency.yaml``."""
     figures = dict(document["efficiency"])
     frontend = FrontendProfile(**figures.pop("frontend"))
+    errors = document["errors"]
     return Calibration(
-        efficiency=Efficiency(**figures, frontend=frontend), made_on=document["made_on"], **document["errors"]
+        efficiency=Efficiency(**figures, frontend=frontend),
+        made_on=document["made_on"],
+        runs=errors["runs"],
+        runs_in_view=errors["runs_in_view"],
+        throughput=Error(**errors["throughput"]),
+        tpot=Error(**errors["tpot"]),
+        ttft_p95=Error(**errors["ttft_p95"]),
     )

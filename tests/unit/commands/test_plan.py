@@ -129,7 +129,8 @@ def test_a_script_gets_the_prediction_with_its_error() -> None:
     assert document["now"]["gpu"] == "L40S"
     assert document["now"]["latency_seconds"]["ttft"]["p95"] < 1
     assert document["sizes"][0]["replicas"] == 1
-    assert 0 < document["calibration"]["errors"]["tokens_per_second"] < 0.2
+    told = document["calibration"]["errors"]["tokens_per_second"]
+    assert 0 < told["usual"] < told["most"] < 0.2
 
 
 @pytest.mark.parametrize(

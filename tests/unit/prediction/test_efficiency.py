@@ -1,6 +1,7 @@
 """The calibration that ships: the constants are those with which the recorded runs are predicted as it says."""
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -21,8 +22,18 @@ Run = tuple[str, str, int]
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
     """The script that compares."""
+    return script("bench_prediction")
+
+
+@pytest.fixture(scope="module")
+def bench_attention() -> ModuleType:
+    """The script that takes constants from the kernel's times."""
+    return script("bench_attention")
+
+
+def script(name: str) -> ModuleType:
     sys.path.insert(0, str(ROOT / "scripts"))
-    return importlib.import_module("bench_prediction")
+    return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +46,40 @@ def errors(bench: ModuleType) -> dict[Run, dict[str, float]]:
 
 def test_predictions_are_as_close_as_the_calibration_says(errors: dict[Run, dict[str, float]]) -> None:
     told = calibration()
-    largest = {name: max(abs(off[name]) for off in errors.values()) for name in ("throughput", "tpot", "ttft_p95")}
 
     assert len(errors) == told.runs
-    assert largest["throughput"] == pytest.approx(told.throughput_error, abs=0.006)
-    assert largest["tpot"] == pytest.approx(told.tpot_error, abs=0.006)
-    assert largest["ttft_p95"] == pytest.approx(told.ttft_error, abs=0.006)
+    for name in ("throughput", "tpot", "ttft_p95"):
+        off = sorted(abs(one[name]) for one in errors.values())
+        assert off[int(len(off) * 0.95)] == pytest.approx(getattr(told, name).usual, abs=0.006)
+        assert off[-1] == pytest.approx(getattr(told, name).most, abs=0.006)
 
 
-def test_all_runs_but_one_are_as_close_as_was_asked(bench: ModuleType, errors: dict[Run, dict[str, float]]) -> None:
-    """Of 8 users' 80 requests the fourth longest wait was in the first of two steps: docs/reference/prediction.md."""
-    far = [(key, name) for key, off in errors.items() for name, most in bench.MOST.items() if abs(off[name]) > most]
+def test_all_figures_but_four_are_as_close_as_was_asked(bench: ModuleType, errors: dict[Run, dict[str, float]]) -> None:
+    """Which, and why: docs/reference/prediction.md."""
+    far = {(key, name) for key, off in errors.items() for name, most in bench.MOST.items() if abs(off[name]) > most}
 
-    assert far == [(("qwen3-4b", "documents", 8), "ttft_p95")]
+    assert far == {
+        (("phi-3-mini", "chat", 1), "ttft_p95"),
+        (("phi-3-mini", "chat", 8), "ttft_p95"),
+        (("phi-3-mini", "chat", 96), "ttft_p95"),
+        (("qwen3-4b", "documents", 8), "ttft_p95"),
+    }
 
 
 def test_the_runs_span_what_they_are_said_to(errors: dict[Run, dict[str, float]]) -> None:
-    assert len({model for model, _, _ in errors}) == 7
+    assert len({model for model, _, _ in errors}) == 11
     assert {mix for _, mix, _ in errors} == {"chat", "documents"}
     assert {users for _, _, users in errors} == {1, 8, 32, 96, 256}
+    unseen = {"llama-2-7b", "gemma-2-9b", "qwen3-14b", "falcon3-7b"}
+    assert sum(model not in unseen for model, _, _ in errors) == calibration().runs_in_view
+
+
+def test_what_a_tile_of_attention_takes_is_what_the_kernel_took_by_itself(bench_attention: ModuleType) -> None:
+    shapes = bench_attention.fit(json.loads(bench_attention.RECORD.read_text()))
+    efficiency = calibration().efficiency
+
+    assert efficiency.key_row_seconds == pytest.approx(bench_attention.key_row_seconds(shapes), rel=0.03)
+    assert efficiency.tile_row_seconds == pytest.approx(bench_attention.tile_row_seconds(shapes), rel=0.05)
 
 
 def test_shares_of_a_datasheet_are_shares() -> None:

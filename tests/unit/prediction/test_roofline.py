@@ -1,13 +1,16 @@
 """Step times against what the GPU's datasheet allows, and against each other."""
 
+from collections import Counter
+
 import pytest
 
 from tests.unit.prediction.designs import design
+from vllmstack.planning.dimensions import public_models
 from vllmstack.planning.gpus import gpu_types
 from vllmstack.planning.weights import decode_weights_bytes, token_parameters
 from vllmstack.prediction.design import Design, Speculation
 from vllmstack.prediction.efficiency import calibration
-from vllmstack.prediction.roofline import flops_per_second
+from vllmstack.prediction.roofline import attention_rows, flops_per_second
 
 H200 = gpu_types()["H200"]
 
@@ -68,6 +71,40 @@ def test_a_window_bounds_the_context_that_is_read() -> None:
     assert seconds(windowed, decoding=1, context=4000) == pytest.approx(
         seconds(windowed, decoding=1, context=2047), rel=1e-3
     )
+
+
+@pytest.mark.parametrize(
+    ("hub", "gpu", "rows"),
+    [
+        ("meta-llama/Llama-3.1-8B", "H200", {64: 32}),
+        ("meta-llama/Llama-3.2-1B", "H200", {64: 16}),
+        ("microsoft/Phi-3-mini-4k-instruct", "H200", {192: 32}),  # head size 96
+        ("tiiuae/Falcon3-7B-Base", "H100-80GB", {128: 28}),  # 256
+        ("google/gemma-2-27b-it", "H200", {64: 23, 128: 23}),  # 128, every other layer with a window
+        ("microsoft/Phi-3-mini-4k-instruct", "A100-80GB", {0: 32}),
+        ("deepseek-ai/DeepSeek-V2-Lite-Chat", "H200", {0: 27}),
+    ],
+)
+def test_tiles_of_attention_are_those_of_flash_attention_3(hub: str, gpu: str, rows: dict[int, int]) -> None:
+    assert Counter(attention_rows(public_models()[hub], gpu_types()[gpu])) == rows
+
+
+def test_many_speculated_tokens_need_larger_tiles() -> None:
+    llama = public_models()["meta-llama/Llama-3.1-8B"]
+
+    assert set(attention_rows(llama, H200, speculated_tokens=15)) == {64}  # with 4 heads to a head of keys
+    assert set(attention_rows(llama, H200, speculated_tokens=16)) == {128}
+
+
+def test_keys_take_as_long_as_they_are_computed_with_where_that_is_longer_than_reading_them() -> None:
+    phi, efficiency = design("microsoft/Phi-3-mini-4k-instruct", max_model_len=4096), calibration().efficiency
+    heads, context = phi.model.layers * phi.model.kv_heads, 100_000
+    read = 4 * heads * phi.model.head_dim / (H200.bandwidth_bytes_per_second * efficiency.cache_ratio)
+
+    taken = seconds(phi, decoding=256, context=2 * context) - seconds(phi, decoding=256, context=context)
+
+    assert taken / context == pytest.approx(heads * 192 * efficiency.key_row_seconds)
+    assert taken / context > 1.3 * read
 
 
 def test_a_small_prompt_beyond_the_graphs_takes_as_long_as_launching_it() -> None:
