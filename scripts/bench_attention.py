@@ -15,10 +15,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import numpy as np
 
+from vllmstack.prediction.roofline import LEAST_ROWS, tile_rows
+
 RECORD = Path(__file__).resolve().parents[1] / "docs/reference/results/2026-11-22-h200-attention/attention.json"
-LEAST_ROWS = 64
 WIDEST_ROWS = 192
 NAMES = ("head_size", "heads", "kv_heads", "window")
 
@@ -34,11 +37,9 @@ class Fitted:
 
     @property
     def rows(self) -> int:
-        """Of its tiles (hopper/tile_size.h of vllm-project/flash-attention)."""
-        size, _, _, window = self.shape
-        if size in (64, 128) and not window:
-            return LEAST_ROWS
-        return WIDEST_ROWS if size <= 96 else 128
+        """Of its tiles."""
+        size, heads, kv_heads, window = self.shape
+        return tile_rows(size, queries=heads // kv_heads, windowed=window > 0)
 
 
 def fit(document: dict[str, Any]) -> list[Fitted]:

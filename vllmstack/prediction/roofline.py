@@ -129,20 +129,26 @@ class Roofline:
 def attention_rows(model: ModelDimensions, gpu: GpuType, *, speculated_tokens: int = 0) -> list[int]:
     """Of each layer: the rows of queries that decoding's attention computes for a head of keys, however few there are.
 
-    FlashAttention 3 on Hopper has tiles for as many queries as a prompt has. Those for head sizes of 64 and 128 come in
-    64 rows too, for steps that decode, but not where a layer has a window (vllm-project/flash-attention,
-    hopper/tile_size.h and heuristics.h). Elsewhere, and where keys are not stored by heads, nothing is known to compute
-    longer than it reads: 0.
+    Where keys are not stored by heads, and on GPUs other than Hopper, none is known to compute longer than it reads: 0.
     """
     if gpu.compute_capability[0] != HOPPER or model.latent_attention:
         return [0] * model.layers
-    full = LEAST_ROWS
-    windowed = 192 if model.head_dim <= 96 else 128
     queries = (1 + speculated_tokens) * model.heads // model.kv_heads
-    if model.head_dim not in (64, 128) or queries > LEAST_ROWS:
-        full = windowed
+    full = tile_rows(model.head_dim, queries=queries, windowed=False)
+    windowed = tile_rows(model.head_dim, queries=queries, windowed=True)
     unlimited = model.full_attention_layers if model.sliding_window else model.layers
     return [full] * unlimited + [windowed] * (model.layers - unlimited)
+
+
+def tile_rows(head_size: int, *, queries: int, windowed: bool) -> int:
+    """Of FlashAttention 3's tile for a head of keys that so many queries ask, on Hopper.
+
+    Its tiles are as large as a prompt needs. Those for head sizes of 64 and 128 come in 64 rows too, for steps that
+    decode, but not where a layer has a window (vllm-project/flash-attention, hopper/tile_size.h and heuristics.h).
+    """
+    if head_size in (64, 128) and not windowed and queries <= LEAST_ROWS:
+        return LEAST_ROWS
+    return 192 if head_size <= 96 else 128
 
 
 def layer_kernels(model: ModelDimensions) -> int:

@@ -38,7 +38,6 @@ PARAMETERS = {
     "google/gemma-2-27b-it": 27_227_128_320,
     "microsoft/Phi-3-mini-4k-instruct": 3_821_079_552,
     "microsoft/phi-4": 14_659_507_200,
-    "tiiuae/Falcon3-7B-Base": 7_455_550_464,
     "deepseek-ai/DeepSeek-V2-Lite-Chat": 15_706_484_224,
 }
 """As the hub's pages of these repositories give them; each bfloat16 checkpoint is twice as many bytes."""
