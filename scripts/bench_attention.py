@@ -10,6 +10,7 @@ does, and tiles of more than 64 rows take longer than those. The constants are t
 import argparse
 import json
 import sys
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -23,15 +24,15 @@ from vllmstack.prediction.roofline import LEAST_ROWS, tile_rows
 
 RECORD = Path(__file__).resolve().parents[1] / "docs/reference/results/2026-11-22-h200-attention/attention.json"
 WIDEST_ROWS = 192
-NAMES = ("head_size", "heads", "kv_heads", "window")
+Shape = tuple[int, int, int, int]
+"""Head size, heads, heads of keys, window (0: none)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fitted:
     """A shape's attention in one layer."""
 
-    shape: tuple[int, int, int, int]
-    """Head size, heads, heads of keys, window (0: none)."""
+    shape: Shape
     tile_seconds: float
     key_seconds: float
 
@@ -44,19 +45,19 @@ class Fitted:
 
 def fit(document: dict[str, Any]) -> list[Fitted]:
     """Each shape, by least squares of relative errors."""
-    shapes = sorted({tuple(row[name] for name in NAMES) for row in document["decode"]})
-    return [_fitted(shape, [row for row in document["decode"] if tuple(row[name] for name in NAMES) == shape])
-            for shape in shapes]  # fmt: skip
+    rows: defaultdict[Shape, list[dict[str, Any]]] = defaultdict(list)
+    for row in document["decode"]:
+        rows[row["head_size"], row["heads"], row["kv_heads"], row["window"]].append(row)
+    return [_fitted(shape, rows[shape]) for shape in sorted(rows)]
 
 
-def _fitted(shape: tuple[int, ...], rows: list[dict[str, Any]]) -> Fitted:
+def _fitted(shape: Shape, rows: list[dict[str, Any]]) -> Fitted:
     tiles = np.array([row["sequences"] * row["kv_heads"] for row in rows], dtype=float)
     keys = tiles * [row["context"] for row in rows]
     terms = np.stack([np.ones(len(rows)), tiles, keys], axis=1) / np.array([[row["seconds"]] for row in rows])
     scale = terms.max(axis=0)
     _, tile, key = np.linalg.lstsq(terms / scale, np.ones(len(rows)), rcond=None)[0] / scale
-    size, heads, kv_heads, window = shape
-    return Fitted(shape=(size, heads, kv_heads, window), tile_seconds=float(tile), key_seconds=float(key))
+    return Fitted(shape=shape, tile_seconds=float(tile), key_seconds=float(key))
 
 
 def key_row_seconds(shapes: list[Fitted]) -> float:

@@ -168,13 +168,12 @@ def print_answer(found: Answer) -> None:
         out.print()
         out.print(_curve(found.curve))
     told = found.calibration
-    usual = (told.throughput.usual, told.tpot.usual, told.ttft_p95.usual)
-    most = (told.throughput.most, told.tpot.most, told.ttft_p95.most)
+    tokens, tpot, ttft = told.throughput, told.tpot, told.ttft_p95
     notes.print(
-        f"Simulated; calibrated on {told.made_on}. In 19 of 20 measured runs it was within {usual[0]:.0%} of tokens/s, "
-        f"{usual[1]:.0%} of TPOT p50 and {usual[2]:.0%} of TTFT p95; in all {told.runs} within {most[0]:.0%}, "
-        f"{most[1]:.0%} and {most[2]:.0%}. {told.runs_in_view} of them were in view while it was made; small models, "
-        "whose speed is the host's, are predicted less well (docs/reference/prediction.md).",
+        f"Simulated; calibrated on {told.made_on}. In 19 of 20 measured runs it was within {tokens.usual:.0%} of "
+        f"tokens/s, {tpot.usual:.0%} of TPOT p50 and {ttft.usual:.0%} of TTFT p95; in all {told.runs} within "
+        f"{tokens.most:.0%}, {tpot.most:.0%} and {ttft.most:.0%}. {told.runs_in_view} of them were in view while it "
+        "was made; small models, whose speed is the host's, are predicted less well (docs/reference/prediction.md).",
         markup=False,
     )
     if "H200" not in design.gpu.name:

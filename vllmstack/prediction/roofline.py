@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from vllmstack.planning.dimensions import ModelDimensions, Quantization
 from vllmstack.planning.gpus import GpuType
-from vllmstack.planning.weights import experts_bytes, step_weights_bytes, token_parameters
+from vllmstack.planning.weights import experts_bytes, local_kv_heads, step_weights_bytes, token_parameters
 from vllmstack.prediction.efficiency import Efficiency
 
 ACTIVATION_BYTES = 2
@@ -76,7 +76,7 @@ class Roofline:
             reduced = 2 * model.layers * model.hidden_size * ACTIVATION_BYTES * 2 * (ranks - 1) / ranks
             self._moved_seconds += reduced / (gpu.link_bytes_per_second / 2 * efficiency.weights_ratio)
         rows = attention_rows(model, gpu, speculated_tokens=served.speculated_tokens)
-        own_heads = max(1, model.kv_heads // ranks)
+        own_heads = local_kv_heads(model, ranks)
         computed = own_heads * sum(rows) * efficiency.key_row_seconds
         self.context_seconds = max(served.kv_bytes_per_token / (bandwidth * efficiency.cache_ratio), computed)
         beyond = sum(max(0, of_layer - LEAST_ROWS) for of_layer in rows)
