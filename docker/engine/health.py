@@ -19,7 +19,7 @@ VLLMSTACK_HUNG_SECONDS (`health.hung_seconds`), an engine that has answered befo
 What is only slow is left alone. All of these count as getting on: any counter or gauge that an engine's step changes
 (a prefill in chunks moves the KV cache's), a compiler that runs, and on a CPU, where one step may take a minute, time
 that its processes compute (ten times as long, not for ever: a lock can spin). The very first request has 300 s. An
-engine that loads has not answered yet; one that drains answers /health, or has closed its port and has its drain's
+engine that loads has not answered yet; one that drains says so on /health, or has closed its port, and has its drain's
 time.
 """
 
@@ -44,6 +44,7 @@ FIRST_REQUEST_SECONDS = 300.0
 COMPUTING_FACTOR = 10
 COMPUTING_SHARE = 0.25  # of a core
 CLOSING_SECONDS = 15.0  # beyond the drain, as Docker's own patience is (GRACE_SECONDS of vllmstack/render/engines.py)
+ENDING = b"ending"  # HEALTH of middleware/vllmstack_ending.py
 CLEARED_SECONDS = 600.0
 FORGOTTEN_SECONDS = 60.0  # after a longer pause (of the daemon, of the container) nothing is concluded from before
 # /tmp is a tmpfs: what is in it lasts as long as the container's current run.
@@ -79,7 +80,7 @@ class Limits:
 
     hung: float
     closing: float
-    """Of an engine whose port is closed: it may be draining."""
+    """Of an engine that ends, or whose port is closed: it may be draining."""
     on_cpu: bool
 
     def patience(self, *, seconds: float, computed: float, first: bool = False) -> float:
@@ -108,12 +109,15 @@ def check(memory: Memory, limits: Limits) -> tuple[str, str, str | None]:
         memory.failing, memory.moved, memory.seen = None, now, ""
     memory.checked = now
     try:
-        status, _ = ask("GET", "/health")
+        status, body = ask("GET", "/health")
     except (OSError, http.client.HTTPException) as error:
         if not memory.served:
             return "loading", "not listening yet", None
         limit = limits.closing if isinstance(error, ConnectionRefusedError) else None
         return failing(memory, limits, f"answered before, and now: {error}", now=now, limit=limit)
+    if status != http.client.OK and body == ENDING:
+        fact = "it ends what it has begun, and takes nothing new"
+        return failing(memory, limits, fact, now=now, limit=limits.closing)
     if status != http.client.OK:
         return failing(memory, limits, f"/health says {status}", now=now)
     if memory.failing is not None or not memory.served:

@@ -241,7 +241,10 @@ def _disk_checks(plan: Plan, client: docker.DockerClient) -> Iterable[Check]:
 
 def _readable_checks(project: Project) -> Iterable[Check]:
     """Containers read the clone's files as users of their own: a clone made under umask 077 is closed to them."""
-    code = ("docker/engine/health.py", "docker/engine/evidence.py", "vllmstack/hub/__main__.py")
+    code = (
+        *("docker/engine/health.py", "docker/engine/evidence.py", "docker/engine/middleware/vllmstack_ending.py"),
+        "vllmstack/hub/__main__.py",
+    )
     mounted = ("prometheus/prometheus.yml", "prometheus/rules", "grafana/provisioning", *code)
     files = [project.root / path for path in mounted if (project.root / path).exists()]
     closed = [str(file.relative_to(project.root)) for file in files if not file.stat().st_mode & stat.S_IROTH]

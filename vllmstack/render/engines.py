@@ -35,7 +35,10 @@ DIGEST_LABEL = "vllmstack.config"
 """Of an engine's container: what it was made from."""
 
 GRACE_SECONDS = 15
-"""What an engine gets beyond its drain before Docker kills it."""
+"""What an engine gets beyond its drain before Docker kills it: docker/engine/middleware has 5 of it, at most."""
+
+MIDDLEWARE = "/etc/vllmstack/middleware"
+"""The PYTHONPATH of docker/engine/service.yaml."""
 
 
 def render_engines(plan: Plan, images: Mapping[str, Image], wishes: Mapping[str, Sequence[Wish]]) -> dict[str, str]:
@@ -131,7 +134,10 @@ def _environment(replica: Replica) -> dict[str, str]:
         environment["VLLM_CPU_OMP_THREADS_BIND"] = ",".join(map(str, replica.cpu_ids))
     if uses_own_logging(model):
         environment["VLLM_LOGGING_CONFIG_PATH"] = ""  # in place of that of docker/engine/service.yaml
-    return environment | model.environment
+    environment |= model.environment
+    if theirs := model.environment.get("PYTHONPATH"):
+        environment["PYTHONPATH"] = f"{MIDDLEWARE}:{theirs}"
+    return environment
 
 
 def _bind(source: str, target: str) -> dict[str, Any]:

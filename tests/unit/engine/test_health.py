@@ -46,6 +46,7 @@ class Engine:
     now: float = 1000.0
     answer: int | Exception = 200
     """Of /health."""
+    body: bytes = b""
     metrics: dict[str, float] | None = field(default_factory=dict)
     """None: it does not answer."""
     gives_tokens: bool = True
@@ -60,7 +61,7 @@ class Engine:
         if isinstance(self.answer, Exception):
             raise self.answer
         if path == "/health":
-            return self.answer, b""
+            return self.answer, self.body
         if path == "/metrics":
             if self.metrics is None:
                 raise TimeoutError("timed out")
@@ -146,6 +147,15 @@ def test_one_answer_in_time_begins_the_count_again(engine: Engine) -> None:
         engine.answer = 200
         engine.last(INTERVAL)
     assert engine.killed is None
+
+
+def test_an_engine_that_ends_what_it_has_begun_has_its_drains_time(engine: Engine) -> None:
+    engine.answer, engine.body = 503, b"ending"
+    engine.last(HUNG + 40)
+    assert engine.check().startswith("broken: it ends what it has begun, and takes nothing new")
+    assert engine.killed is None
+    engine.last(2 * INTERVAL)
+    assert engine.killed
 
 
 def test_an_engine_that_closed_its_port_has_its_drains_time(engine: Engine) -> None:

@@ -337,6 +337,12 @@ def test_logging_is_the_stacks_unless_the_deployment_configures_it(changes: dict
     assert one["environment"].get("VLLM_LOGGING_CONFIG_PATH") == path
 
 
+def test_a_python_path_of_the_deployment_is_added_to_the_stacks_own() -> None:
+    one = service(deployment(CPU | {"environment": {"PYTHONPATH": "/models/plugins"}}), "engine-smoke-1")
+
+    assert one["environment"]["PYTHONPATH"] == "/etc/vllmstack/middleware:/models/plugins"
+
+
 def test_the_deployments_environment_has_the_last_word() -> None:
     one = service(deployment(CPU | {"environment": {"VLLM_CPU_OMP_THREADS_BIND": "nobind"}}), "engine-smoke-1")
 
