@@ -1,10 +1,11 @@
 """The planner's simulator against runs on a GPU: calibrated on two of them, held against all others.
 
-    python scripts/bench_prediction.py [--calibrate] [--runs DIR …] [--json FILE] [--plot FILE]
+    python scripts/bench_prediction.py [--calibrate] [--runs DIR …] [--json FILE] [--plot FILE] [--page]
 
 Each run of DIR (`measure_prediction.py` makes them) is simulated request by request, with the lengths that were sent.
 Asked: throughput and median TPOT within 15 %, p95 of TTFT within 30 %. `--calibrate` fits the constants of
 vllmstack/prediction/efficiency.yaml to the two runs and prints them; without it, those that are there are taken.
+`--page` writes the table of runs in docs/reference/prediction.md.
 """
 
 import argparse
@@ -39,6 +40,8 @@ RECORDS = ROOT / "docs/reference/results"
 RUNS = tuple(RECORDS / f"2026-11-22-h200-prediction{which}" for which in ("", "-unseen", "-held-out"))
 CALIBRATED_ON = (("llama-3.1-8b", "documents", 8), ("llama-3.1-8b", "chat", 256))
 USERS = (1, 8, 32, 96, 256)
+PAGE = ROOT / "docs/reference/prediction.md"
+COLUMNS = "| model | mix | users | tokens/s | predicted | TPOT | predicted | TTFT p95 | predicted | |"
 MOST = {"throughput": 0.15, "tpot": 0.15, "ttft_p95": 0.30}
 
 # What the calibration begins with, in one or two digits, and how far (as a factor's logarithm) it lets go of it.
@@ -116,6 +119,20 @@ def errors(one: Measured, outcome: Outcome) -> dict[str, float]:
     }
 
 
+def compare(one: Measured, efficiency: Efficiency) -> dict[str, Any]:
+    """One run and what is predicted of it; ``missed``: figures further off than asked, unless it calibrates."""
+    outcome = simulate(one, efficiency)
+    off = errors(one, outcome)
+    calibrated = one.key in CALIBRATED_ON
+    return {
+        "model": one.model, "mix": one.run["mix"], "concurrency": one.run["concurrency"],
+        "calibration": calibrated, "errors": off,
+        "missed": [name for name, most in MOST.items() if abs(off[name]) > most and not calibrated],
+        "measured": {name: value for name, value in one.run.items() if name not in ("lengths", "times")},
+        "wasted_ratio": outcome.wasted_ratio, "preemptions": outcome.preemptions,
+    }  # fmt: skip
+
+
 def with_values(efficiency: Efficiency, values: Mapping[str, float]) -> Efficiency:
     """A copy with other constants, the front end's among them."""
     own = {name: value for name, value in values.items() if name in {field.name for field in fields(Efficiency)}}
@@ -155,6 +172,7 @@ def main() -> int:
     parser.add_argument("--calibrate", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--page", action="store_true")
     options = parser.parse_args()
     console = Console(width=110)
     runs = load_runs(*options.runs)
@@ -167,23 +185,15 @@ def main() -> int:
     table = Table(title="predicted ÷ measured - 1, %", title_justify="left")
     for column in ("model", "mix", "users", "tokens/s", *MOST, "ttft_p50", ""):
         table.add_column(column, justify="left" if column in ("model", "mix", "") else "right")
-    rows: list[dict[str, Any]] = []
+    rows = [compare(one, efficiency) for one in runs]
     missed: list[str] = []
-    for one in runs:
-        outcome = simulate(one, efficiency)
-        off = errors(one, outcome)
-        calibrated = one.key in CALIBRATED_ON
-        wrong = [name for name, most in MOST.items() if abs(off[name]) > most and not calibrated]
-        missed += [f"{one.key}: {name} is off by {100 * off[name]:+.0f} %" for name in wrong]
-        note = "calibration" if calibrated else "MISSED" if wrong else ""
+    for row in rows:
+        off = row["errors"]
+        key = (row["model"], row["mix"], row["concurrency"])
+        missed += [f"{key}: {name} is off by {100 * off[name]:+.0f} %" for name in row["missed"]]
+        note = "calibration" if row["calibration"] else "MISSED" if row["missed"] else ""
         shown = [f"{100 * off[name]:+.1f}" for name in (*MOST, "ttft_p50")]
-        table.add_row(*map(str, one.key), f"{one.run['output_tokens_per_second']:,.0f}", *shown, note)
-        rows.append({
-            "model": one.model, "mix": one.run["mix"], "concurrency": one.run["concurrency"],
-            "calibration": calibrated, "errors": off,
-            "measured": {name: value for name, value in one.run.items() if name not in ("lengths", "times")},
-            "wasted_ratio": outcome.wasted_ratio, "preemptions": outcome.preemptions,
-        })  # fmt: skip
+        table.add_row(*map(str, key), f"{row['measured']['output_tokens_per_second']:,.0f}", *shown, note)
     console.print(table)
     for line in missed:
         console.print(f"MISSED {line}")
@@ -192,7 +202,28 @@ def main() -> int:
         options.json.write_text(json.dumps({**facts, "runs": rows}, indent=1) + "\n")
     if options.plot:
         plot(rows, options.plot)
+    if options.page:
+        before, _, rest = PAGE.read_text().partition(COLUMNS)
+        PAGE.write_text(before + page_table(rows) + "\n\n" + rest.partition("\n\n")[2])
     return 1 if missed else 0
+
+
+def page_table(rows: list[dict[str, Any]]) -> str:
+    """The runs as the reference page has them: tokens a second, ms and ms, each measured and predicted."""
+    figures = (
+        ("throughput", "output_tokens_per_second", 1, ",.0f"),
+        ("tpot", "tpot_p50_seconds", 1000, ",.1f"),
+        ("ttft_p95", "ttft_p95_seconds", 1000, ",.0f"),
+    )
+    lines = [COLUMNS, "| " + "--- | " * COLUMNS[1:-1].count("|") + "--- |"]
+    for row in rows:
+        cells = [row["model"], row["mix"], str(row["concurrency"])]
+        for name, key, factor, form in figures:
+            measured, off = row["measured"][key] * factor, row["errors"][name]
+            cells += [f"{measured:{form}}", f"{measured * (1 + off):{form}} ({100 * off:+.0f} %)"]
+        note = "calibration" if row["calibration"] else "over" if row["missed"] else ""
+        lines.append(f"| {' | '.join(cells)} | {note}{' ' if note else ''}|")
+    return "\n".join(lines)
 
 
 def plot(rows: list[dict[str, Any]], file: Path) -> None:
