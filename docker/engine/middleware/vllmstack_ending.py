@@ -45,6 +45,7 @@ class Ending:
         self.listens = False
         self.ends = False
         self.in_flight = 0
+        self.handing_over: asyncio.Task[None] | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Passes a request on, or refuses it."""
@@ -74,7 +75,7 @@ class Ending:
         """On SIGTERM."""
         if not self.ends:
             self.ends = True
-            self.waiting = asyncio.get_running_loop().create_task(self.hand_over())
+            self.handing_over = asyncio.get_running_loop().create_task(self.hand_over())
 
     async def hand_over(self) -> None:
         """Leaves the rest to vLLM, whose own end SIGINT begins just as SIGTERM would have."""
