@@ -113,4 +113,5 @@ def test_clients_and_prometheus_agree(measured: Measured, figures: list[str]) ->
 
     assert 0.3 < share < 0.95
     for name, (ours, theirs) in pairs.items():
-        assert theirs == pytest.approx(ours, rel=0.05), name
+        # 20 ms: client, gateway and tokenizer, on the engines' own cores, add some 10 that the engines do not count.
+        assert theirs == pytest.approx(ours, rel=0.05, abs=0.02), name
