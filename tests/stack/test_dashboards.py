@@ -97,21 +97,16 @@ def grown(measured: Measured, expression: str) -> float:
 
 def test_clients_and_prometheus_agree(measured: Measured, figures: list[str]) -> None:
     whole = measured.run.whole
-    ttft = Histogram.of(measured.run.total.latencies.ttft)
+    p50 = Histogram.of(measured.run.total.latencies.ttft).quantile(0.5)
     selector = '{job="engines", model="smoke"}'
-    # A bound of the engines' buckets, which are as wide as 0.1 to 0.25 s: a p50 is a guess within one of them, once
-    # 5.4 % off. How many were below a bound is known.
-    bound = 0.25
-    below = grown(measured, f'sum({TTFT}_bucket{{job="engines", model="smoke", le="{bound}"}})')
-    share = below / grown(measured, f"sum({TTFT}_count{selector})")
+    seconds = round(measured.after - measured.before)
+    buckets = f"sum by (le) (increase({TTFT}_bucket{selector}[{seconds}s]))"
     pairs = {
         "requests": (whole.ok, grown(measured, f"sum({REQUESTS}{selector})")),
         "output tokens": (whole.completion_tokens, grown(measured, f"sum({TOKENS}{selector})")),
-        f"TTFT p{100 * share:.0f}": (ttft.quantile(share), bound),
+        "TTFT p50": (p50, measured.monitoring.value(f"histogram_quantile(0.5, {buckets})", at=measured.after)),
     }
     figures += [f"{name}: client {ours:.4g}, Prometheus {theirs:.4g}" for name, (ours, theirs) in pairs.items()]
 
-    assert 0.3 < share < 0.95
     for name, (ours, theirs) in pairs.items():
-        # 20 ms: client, gateway and tokenizer, on the engines' own cores, add some 10 that the engines do not count.
-        assert theirs == pytest.approx(ours, rel=0.05, abs=0.02), name
+        assert theirs == pytest.approx(ours, rel=0.05), name
