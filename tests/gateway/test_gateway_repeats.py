@@ -69,16 +69,18 @@ def test_a_request_waits_no_longer_however_often_its_replica_comes_back_and_goes
 
 
 def test_a_request_whose_replicas_go_while_it_queues_is_held_like_any_other(start_gateway: StartGateway) -> None:
-    admission = {"max_in_flight": 1, "max_queue_seconds": 1, "hold_seconds": 30}
+    admission = {"max_in_flight": 1, "max_queue_seconds": 3, "hold_seconds": 30}
     gateway = start_gateway(server=CONTROL, model={"admission": admission})
     with ThreadPoolExecutor(2) as pool, gateway.client() as client:
-        first = pool.submit(client.post, CHAT, json=chat("first", mock={"delay": 1}))
+        # Both replicas must be drained before it ends: else the second has its turn.
+        first = pool.submit(client.post, CHAT, json=chat("first", mock={"delay": 5}))
         eventually(lambda: in_flight(gateway) == 1)
         second = pool.submit(client.post, CHAT, json=chat("second"))
         eventually(lambda: queued(gateway) == 1)
         for replica in SMOKE:
             HTTP.post(f"{gateway.url}/-/replicas/{replica}/drain").raise_for_status()
-        time.sleep(2.5)  # longer than it would have waited for its turn
+        assert in_flight(gateway) == 1, "the machine stood still while the replicas were drained"
+        time.sleep(7)  # longer than it would have waited for its turn
         assert queued(gateway) == 1
         control(gateway, "resume")
         assert [reply.result().status_code for reply in (first, second)] == [200, 200]
